@@ -30,18 +30,21 @@ class FixedBytes(bytes):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read 0x-prefixed hex, in any letter case."""
+        """Read 0x-prefixed hex of exactly this length, in any letter case."""
         try:
-            if not text.startswith(("0x", "0X")):
+            if len(text) != 2 + 2 * cls.LENGTH or not text.startswith(("0x", "0X")):
                 raise ValueError
-            return cls(bytes.fromhex(text[2:]))
-        except (ValueError, AttributeError) as problem:
+            raw = bytes.fromhex(text[2:])
+            if len(raw) != cls.LENGTH:  # fromhex skips white space
+                raise ValueError
+        except (ValueError, AttributeError, TypeError) as problem:
             raise InputError(
                 f"not a {cls.__name__}",
                 code="bad-hex",
                 expected=f"0x and {2 * cls.LENGTH} hexadecimal digits",
                 got=repr(text)[:100],
             ) from problem
+        return cls(raw)
 
     @classmethod
     def zero(cls) -> Self:
@@ -70,6 +73,24 @@ class Address(FixedBytes):
 
     LENGTH = 20
     __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read 0x-prefixed hex; mixed letter case must be the EIP-55 checksum, as typing errors break it.
+
+        Raises InputError.
+        """
+        address = super().parse(text)
+        digits = text[2:]
+        if digits not in (digits.lower(), digits.upper()) and str(address)[2:] != digits:
+            raise InputError(
+                "not an Address: the letter case does not fit the EIP-55 checksum",
+                code="bad-checksum",
+                expected=str(address),
+                got=text,
+                next_step="check for a typing error, or write it in lower case",
+            )
+        return address
 
     def __str__(self) -> str:
         digits = self.hex()
