@@ -1,0 +1,460 @@
+"""The engine port on a Docker or Podman engine, through its HTTP API.
+
+The hot path of a task is four calls: create, start, wait, and after the end one look at the container
+beside one read of its log. Whether the container exists already is asked by creating it: the name is the
+task's, so the engine itself answers "409, there is one", and only then is it looked at. Removal is in the
+background. Where the engine runs is DOCKER_HOST, the client's context, or the usual sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import aiohttp
+from aiodocker import Docker, DockerError
+from aiodocker.containers import DockerContainer
+
+from poolwright.compute.disk import give_to, size_of
+from poolwright.compute.hardening import (
+    LABEL_NETWORK,
+    LABEL_TASK,
+    LABEL_WORKER,
+    container_config,
+    user_for,
+)
+from poolwright.compute.logs import LogSplitter
+from poolwright.compute.port import (
+    START_OVERHEAD_EXIT_CODES,
+    EngineFacts,
+    EngineUnavailable,
+    ImageRef,
+    ImageUnavailable,
+    RunEnded,
+    RunReason,
+    RunSpec,
+    reason_of,
+)
+from poolwright.poco.errors import InputError
+from poolwright.poco.types import Address, TaskId
+
+IMAGE_FRESH_SECONDS = 60.0
+"""An image seen on this host is not looked up again for so long."""
+MEASURE_SECONDS = 0.5
+"""How often the output of a running app is measured; RLIMIT_FSIZE bounds each file in between."""
+CALL_SECONDS = 120.0
+"""Bound of one engine call that should be quick; a busy engine takes seconds."""
+KILL_SECONDS = 60.0
+"""How long a killed container may take to be gone before the engine counts as broken."""
+
+_GONE = 404
+_CONFLICT = 409
+_NO_CONNECTION = 900
+_ENGINE_NEXT_STEP = "start Docker or Podman, or set DOCKER_HOST to where it listens"
+
+
+class DockerEngine:
+    """Runs one worker's containers on one engine; see `port.Engine`.
+
+    `worker_name` begins every container's name, `network` tells apart networks that share an engine.
+    """
+
+    def __init__(self, *, worker_name: str, worker: Address, network: str, host: str | None = None) -> None:
+        self._worker_name = worker_name
+        self._labels = {LABEL_WORKER: str(worker), LABEL_NETWORK: network}
+        self._host = host
+        self._client: Docker | None = None
+        self._user: int | None = None
+        self._images: dict[str, tuple[float, ImageRef]] = {}
+        self._stopped: set[TaskId] = set()
+        self._removals: set[asyncio.Task[None]] = set()
+
+    async def ping(self) -> EngineFacts:
+        async with _engine_call("ask the container engine what it is"):
+            facts = await self._docker.system.info()
+        return EngineFacts(
+            version=f"{facts.get('ServerVersion', 'unknown')}",
+            cpus=int(facts["NCPU"]),
+            memory_bytes=int(facts["MemTotal"]),
+            rootless=any("rootless" in str(option) for option in facts.get("SecurityOptions") or ()),
+        )
+
+    async def pull(
+        self, image: str, *, expected_checksum: str | None = None, timeout_seconds: float = 1800.0
+    ) -> ImageRef:
+        found = await self._local_image(image)
+        if found is not None and (expected_checksum is None or found.matches(expected_checksum)):
+            return found
+        problem = await self._fetch(image, timeout_seconds)
+        fetched = await self._local_image(image) or found
+        if fetched is None:
+            raise ImageUnavailable(
+                f"image {image} cannot be had",
+                expected="the image on this host or in the registry that its name names",
+                got=problem or "no image after a pull without error",
+                next_step="check the app's image name, or build or load the image on this host",
+            )
+        if expected_checksum is not None and not fetched.matches(expected_checksum):
+            raise ImageUnavailable(
+                f"image {image} is not the one that the app's owner registered",
+                code="image-checksum-mismatch",
+                expected=f"checksum {expected_checksum}",
+                got=" or ".join((*fetched.digests, fetched.id)),
+                next_step="register the app with the image's digest, or name the image by its digest",
+            )
+        return fetched
+
+    async def run(self, spec: RunSpec) -> RunEnded:
+        if spec.task_id in self._stopped:
+            return RunEnded(task_id=spec.task_id, exit_code=None, reason=RunReason.STOPPED)
+        user = await self._container_user()
+        give_to(spec.output_dir, user)
+        spec.input_dir.mkdir(parents=True, exist_ok=True)
+        labels = {**self._labels, LABEL_TASK: str(spec.task_id)}
+        config = container_config(spec, labels=labels, user=user)
+        async with _engine_call(f"run task {spec.task_id}", image=spec.image):
+            for _ in range(3):
+                try:
+                    container = await self._docker.containers.create(
+                        config, name=self._container_name(spec.task_id)
+                    )
+                    break
+                except DockerError as problem:
+                    if problem.status != _CONFLICT:
+                        raise
+                found = await self._existing(spec.task_id)
+                if found is not None:
+                    return await self._resume(found, spec)
+            else:
+                raise EngineUnavailable(
+                    f"container {self._container_name(spec.task_id)} is being removed and does not go away",
+                    next_step="look at the engine's log",
+                )
+            return await self._start(container, spec)
+
+    async def stop(self, task_id: TaskId) -> None:
+        self._stopped.add(task_id)
+        async with _engine_call(f"stop task {task_id}"):
+            await _kill(self._docker.containers.container(self._container_name(task_id)))
+
+    async def forget(self, task_id: TaskId) -> None:
+        self._stopped.discard(task_id)
+        container = self._docker.containers.container(self._container_name(task_id))
+        removal = asyncio.create_task(_remove(container), name=f"remove {task_id}")
+        self._removals.add(removal)
+        removal.add_done_callback(self._removals.discard)
+
+    async def running(self) -> tuple[TaskId, ...]:
+        async with _engine_call("list this worker's containers"):
+            return tuple(task_id for task_id, _ in await self._own(only_running=True))
+
+    async def sweep(self, keep: Collection[TaskId]) -> tuple[TaskId, ...]:
+        kept = frozenset(keep)
+        async with _engine_call("remove left-over containers"):
+            left_over = [(task_id, it) for task_id, it in await self._own() if task_id not in kept]
+            await asyncio.gather(*(_remove(container) for _, container in left_over))
+        return tuple(task_id for task_id, _ in left_over)
+
+    async def close(self) -> None:
+        if self._removals:
+            await asyncio.wait(self._removals, timeout=KILL_SECONDS)
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    # -- one run ---------------------------------------------------------------------------------------
+
+    async def _start(self, container: DockerContainer, spec: RunSpec) -> RunEnded:
+        try:
+            await container.start()
+        except DockerError as problem:
+            return await self._could_not_start(container, spec, problem)
+        return await self._watch(container, spec, seconds_left=spec.limits.execution_seconds)
+
+    async def _could_not_start(
+        self, container: DockerContainer, spec: RunSpec, problem: DockerError
+    ) -> RunEnded:
+        """A program that is not in the image is the app's fault and an end; anything else is the engine's."""
+        state: Mapping[str, Any] = (await container.show())["State"]
+        if state["ExitCode"] not in START_OVERHEAD_EXIT_CODES:
+            raise problem
+        return RunEnded(
+            task_id=spec.task_id,
+            exit_code=state["ExitCode"],
+            reason=RunReason.EXITED,
+            stderr_tail=problem.message,
+        )
+
+    async def _resume(self, container: DockerContainer, spec: RunSpec) -> RunEnded:
+        """Go on with a container that an earlier call, perhaps of an earlier process, left."""
+        state = container["State"]
+        match state["Status"]:
+            case "created" | "configured" | "initialized":
+                return await self._start(container, spec)
+            case "running" | "paused" | "stopping":
+                ran = await self._engine_now() - _seconds(state["StartedAt"])
+                return await self._watch(container, spec, spec.limits.execution_seconds - ran)
+            case _:
+                return await self._collect(container, spec, None)
+
+    async def _watch(self, container: DockerContainer, spec: RunSpec, seconds_left: float) -> RunEnded:
+        """Wait for the end; kill on the time limit, on too much output, or when stopped meanwhile."""
+        end = asyncio.create_task(container.wait(condition="not-running"))
+        try:
+            deadline = time.monotonic() + seconds_left
+            killed_for: RunReason | None = None
+            while killed_for is None:
+                until_deadline = max(0.0, deadline - time.monotonic())
+                await asyncio.wait({end}, timeout=min(MEASURE_SECONDS, until_deadline))
+                if end.done():
+                    break
+                if spec.task_id in self._stopped:
+                    killed_for = RunReason.STOPPED
+                elif time.monotonic() >= deadline:
+                    killed_for = RunReason.TIMED_OUT
+                elif await asyncio.to_thread(size_of, spec.output_dir) > spec.limits.output_bytes:
+                    killed_for = RunReason.OUTPUT_TOO_LARGE
+            if killed_for is not None:
+                await _kill(container)
+                await asyncio.wait({end}, timeout=KILL_SECONDS)
+                if not end.done():
+                    raise EngineUnavailable(
+                        f"container of task {spec.task_id} does not die",
+                        expected=f"its end within {KILL_SECONDS:g} s of a kill",
+                        next_step="look at the engine's log",
+                    )
+            await end
+        finally:
+            end.cancel()
+        return await self._collect(container, spec, killed_for)
+
+    async def _collect(
+        self, container: DockerContainer, spec: RunSpec, killed_for: RunReason | None
+    ) -> RunEnded:
+        shown, splitter, output_bytes = await asyncio.gather(
+            container.show(),
+            self._read_log(container.id, spec.limits.log_bytes),
+            asyncio.to_thread(size_of, spec.output_dir),
+        )
+        stdout_tail, stderr_tail = splitter.write(spec.log_dir)
+        state = shown["State"]
+        started_at, finished_at = _seconds(state["StartedAt"]), _seconds(state["FinishedAt"])
+        exit_code = int(state["ExitCode"])
+        return RunEnded(
+            task_id=spec.task_id,
+            exit_code=exit_code,
+            reason=reason_of(
+                stopped=spec.task_id in self._stopped,
+                killed_for=killed_for,
+                oom_killed=bool(state["OOMKilled"]),
+                output_bytes=output_bytes,
+                exit_code=exit_code,
+                seconds=finished_at - started_at,
+                limits=spec.limits,
+            ),
+            stdout_tail=stdout_tail,
+            stderr_tail=stderr_tail,
+            started_at=started_at,
+            finished_at=finished_at,
+        )
+
+    async def _read_log(self, container_id: str, limit_bytes: int) -> LogSplitter:
+        """One raw read: the client's own log call merges the two streams and asks twice more."""
+        splitter = LogSplitter(limit_bytes)
+        url = f"{self._docker.docker_host}/{self._docker.api_version}/containers/{container_id}/logs"
+        async with self._docker.session.get(url, params={"stdout": "1", "stderr": "1"}) as answer:
+            if answer.status != 200:
+                raise DockerError(answer.status, await answer.text())
+            async for chunk in answer.content.iter_chunked(1 << 16):
+                splitter.feed(chunk)
+        return splitter
+
+    # -- the engine ------------------------------------------------------------------------------------
+
+    @property
+    def _docker(self) -> Docker:
+        if self._client is None:
+            self._client = connect(self._host)
+        return self._client
+
+    def _container_name(self, task_id: TaskId) -> str:
+        return f"{self._worker_name}-{task_id}"
+
+    async def _container_user(self) -> int:
+        if self._user is None:
+            self._user = user_for(worker_uid=os.geteuid(), rootless=(await self.ping()).rootless)
+        return self._user
+
+    async def _engine_now(self) -> float:
+        """The engine's clock, which stamped the container's start; it may run on another host."""
+        return _seconds((await self._docker.system.info())["SystemTime"])
+
+    async def _existing(self, task_id: TaskId) -> DockerContainer | None:
+        """The container of that name, None when it is going away; refuses one that is not ours."""
+        name = self._container_name(task_id)
+        try:
+            container = await self._docker.containers.get(name)
+        except DockerError as problem:
+            if problem.status == _GONE:
+                return None
+            raise
+        labels: dict[str, str] = container["Config"]["Labels"] or {}
+        expected = {**self._labels, LABEL_TASK: str(task_id)}
+        if not expected.items() <= labels.items():
+            raise InputError(
+                f"container name {name} is taken by a container of somebody else",
+                code="container-name-taken",
+                expected=f"labels {expected}",
+                got=f"labels {labels}",
+                next_step=f"give this worker another name, or remove it: docker rm -f {name}",
+            )
+        if container["State"]["Status"] in ("removing", "dead"):
+            await asyncio.sleep(0.2)
+            return None
+        return container
+
+    async def _own(self, *, only_running: bool = False) -> list[tuple[TaskId, DockerContainer]]:
+        return [
+            (TaskId.parse(container["Labels"][LABEL_TASK]), container)
+            for container in await _labelled(self._docker, self._labels, only_running=only_running)
+        ]
+
+    async def _local_image(self, image: str) -> ImageRef | None:
+        seen_at, found = self._images.get(image, (0.0, None))
+        if found is not None and time.monotonic() - seen_at < IMAGE_FRESH_SECONDS:
+            return found
+        async with _engine_call(f"look for image {image}"):
+            found = await local_image(self._docker, image)
+        if found is not None:
+            self._images[image] = (time.monotonic(), found)
+        return found
+
+    async def _fetch(self, image: str, timeout_seconds: float) -> str | None:
+        """Ask the registry. Answers what went wrong; the engine's word for it is the best there is."""
+        self._images.pop(image, None)
+        try:
+            async with asyncio.timeout(timeout_seconds), _engine_call(f"pull image {image}"):
+                async for _ in self._docker.images.pull(image, stream=True):
+                    pass
+        except TimeoutError:
+            return f"no end of the download within {timeout_seconds:g} s"
+        except EngineUnavailable as problem:
+            if not isinstance(problem.__cause__, DockerError) or problem.__cause__.status == _NO_CONNECTION:
+                raise
+            return problem.__cause__.message
+        return None
+
+
+def connect(host: str | None = None) -> Docker:
+    """A client of the engine at `host`, or of the one that DOCKER_HOST, the context or a socket names.
+
+    Must be called inside a running event loop. Raises EngineUnavailable when there is none to be found.
+    """
+    host = host or os.environ.get("DOCKER_HOST")
+    try:
+        if host is not None and host.startswith("unix://"):
+            # Each wait holds a connection, so their number is the number of containers: no bound here.
+            return Docker(url=host, connector=aiohttp.UnixConnector(host.removeprefix("unix://"), limit=0))
+        return Docker(url=host)
+    except (AssertionError, ValueError, OSError) as problem:
+        raise EngineUnavailable(
+            "no container engine found",
+            expected="DOCKER_HOST, or a socket such as /var/run/docker.sock",
+            got=str(problem) or "neither",
+            next_step=_ENGINE_NEXT_STEP,
+        ) from problem
+
+
+async def local_image(docker: Docker, image: str) -> ImageRef | None:
+    """The image of that name on the engine's host, None when there is none. Raises DockerError."""
+    try:
+        shown = await docker.images.inspect(image)
+    except DockerError as problem:
+        if problem.status in (400, _GONE):
+            return None
+        raise
+    return ImageRef(
+        name=image,
+        id=shown["Id"],
+        digests=tuple(digest.rsplit("@", 1)[-1] for digest in shown.get("RepoDigests") or ()),
+        size_bytes=int(shown["Size"]),
+    )
+
+
+async def remove_containers(network: str, *, host: str | None = None) -> int:
+    """Remove every container of a network, of whichever worker; answers how many. For the devnet's `down`."""
+    async with _engine_call(f"remove the containers of network {network}"), connect(host) as docker:
+        left_over = await _labelled(docker, {LABEL_NETWORK: network})
+        await asyncio.gather(*(_remove(container) for container in left_over))
+        return len(left_over)
+
+
+async def _labelled(
+    docker: Docker, labels: Mapping[str, str], *, only_running: bool = False
+) -> list[DockerContainer]:
+    filters: dict[str, list[str]] = {"label": [f"{name}={value}" for name, value in labels.items()]}
+    if only_running:
+        filters["status"] = ["running"]
+    return await docker.containers.list(all=not only_running, filters=json.dumps(filters))
+
+
+async def _kill(container: DockerContainer) -> None:
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            await container.kill()
+    except DockerError as problem:
+        if problem.status not in (_GONE, _CONFLICT):  # not there, or not running: what we wanted
+            raise
+
+
+async def _remove(container: DockerContainer) -> None:
+    """Remove, whatever state it is in. What fails three times stays for the next sweep."""
+    for seconds in (0.5, 2.0, 0.0):
+        try:
+            await container.delete(force=True, v=True)
+            return
+        except DockerError as problem:
+            if problem.status == _GONE:
+                return
+            await asyncio.sleep(seconds)
+
+
+@asynccontextmanager
+async def _engine_call(purpose: str, *, image: str | None = None) -> AsyncIterator[None]:
+    """Turn the client's errors into ours, with what we wanted of the engine."""
+    try:
+        yield
+    except DockerError as problem:
+        if problem.status == _GONE and image is not None and "image" in problem.message.lower():
+            raise ImageUnavailable(
+                f"cannot {purpose}: image {image} is not on this host",
+                got=problem.message,
+                next_step="pull it first",
+            ) from problem
+        raise _unavailable(purpose, f"{problem.message} (status {problem.status})") from problem
+    except (aiohttp.ClientError, OSError) as problem:
+        raise _unavailable(purpose, f"{type(problem).__name__}: {problem}") from problem
+
+
+def _unavailable(purpose: str, got: str) -> EngineUnavailable:
+    return EngineUnavailable(f"cannot {purpose}", got=got, next_step=_ENGINE_NEXT_STEP)
+
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)")
+
+
+def _seconds(text: str) -> float:
+    """The engine's RFC 3339 time with nanoseconds, as seconds UTC; "never" (year 1) is 0."""
+    found = _TIME.fullmatch(text)
+    if found is None or text.startswith("0001"):
+        return 0.0
+    whole, fraction, zone = found.groups()
+    moment = datetime.fromisoformat(whole + zone.replace("Z", "+00:00"))
+    return moment.timestamp() + float(fraction or 0)
