@@ -1,0 +1,91 @@
+"""What the scheduler's mind asks its hands to do, in the imperative.
+
+Each effect is asked for once and carried out at least once: the hands first look whether the chain or the
+worker already has it (by anybody's doing). Effects of one step are independent and may run in any order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from poolwright.poco.types import BlockNumber, DealId, TaskId, Timestamp, WorkerAddress
+from poolwright.wire.messages import AbortCause
+
+
+class Submission(StrEnum):
+    """The transactions of a workerpool owner."""
+
+    INITIALIZE = "INITIALIZE"
+    FINALIZE = "FINALIZE"
+    REOPEN = "REOPEN"
+    CLAIM = "CLAIM"
+    INITIALIZE_AND_CLAIM = "INITIALIZE_AND_CLAIM"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submit:
+    """Send one transaction about a task. (task, submission, attempt) is its identity.
+
+    `results` (the link) and `callback` (what the deal's callback contract receives) are for `finalize`.
+    """
+
+    task_id: TaskId
+    deal_id: DealId
+    index: int
+    submission: Submission
+    attempt: int
+    results: str = ""
+    callback: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyUpload:
+    """Ask the result repository whether it holds the task's result."""
+
+    task_id: TaskId
+    worker: WorkerAddress
+    link: str
+    callback: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellWorkerStart:
+    """Hand the task to the worker; the hands sign its authorization."""
+
+    worker: WorkerAddress
+    task_id: TaskId
+    deal_id: DealId
+    index: int
+    block: BlockNumber
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellWorkerReveal:
+    worker: WorkerAddress
+    task_id: TaskId
+    block: BlockNumber
+    deadline: Timestamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellWorkerUpload:
+    worker: WorkerAddress
+    task_id: TaskId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellWorkerComplete:
+    worker: WorkerAddress
+    task_id: TaskId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellWorkerAbort:
+    worker: WorkerAddress
+    task_id: TaskId
+    cause: AbortCause
+
+
+TellWorker = TellWorkerStart | TellWorkerReveal | TellWorkerUpload | TellWorkerComplete | TellWorkerAbort
+Effect = Submit | VerifyUpload | TellWorker

@@ -1,0 +1,32 @@
+"""Whom to pick: which worker may take a task, and which of them gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from poolwright.poco.tags import GPU, NO_TAG, TEE, Tag
+
+if TYPE_CHECKING:
+    from poolwright.scheduler.pool import Worker
+    from poolwright.scheduler.task import Task
+
+
+def may_take(worker: Worker, task: Task) -> bool:
+    """Whether the worker can run the task: once per worker, and every demanded tag bit offered."""
+    return task.replicate_of(worker.address) is None and not offers(worker).lacks(task.deal.tag)
+
+
+def offers(worker: Worker) -> Tag:
+    """The tag bits that the worker can serve."""
+    tag = NO_TAG
+    if worker.capacity.gpu:
+        tag |= GPU
+    for framework in worker.capacity.tee_frameworks:
+        tag |= TEE | Tag.of_names([framework])
+    return tag
+
+
+def choose(task: Task, free: Iterable[Worker]) -> Worker | None:
+    """The first in line that may take the task; the pool keeps the line in turn."""
+    return next((worker for worker in free if may_take(worker, task)), None)

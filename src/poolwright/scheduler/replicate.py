@@ -1,0 +1,96 @@
+"""A replicate: one worker's attempt at a task, as the scheduler knows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from poolwright.poco.types import Hash32, Timestamp, WorkerAddress
+from poolwright.wire.statuses import (
+    BEFORE_CONTRIBUTION,
+    FINAL,
+    INTERLUDES,
+    SLOT_HOLDING,
+    Mover,
+    ReplicateStatus,
+    is_legal,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One line of a replicate's life: entered `status` at `at`, with the cause if there was one."""
+
+    status: ReplicateStatus
+    at: Timestamp
+    cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replicate:
+    """Facts about one attempt. `weight` is the worker's consensus weight, at last as it contributed.
+
+    `life` is never empty; its last line is the present. `result_hash` and `revealed` are chain facts.
+    """
+
+    worker: WorkerAddress
+    weight: int
+    life: tuple[Stage, ...]
+    result_hash: Hash32 | None = None
+    revealed: bool = False
+    rejected: bool = False
+    """Taken out of the consensus by a reopen."""
+
+    @property
+    def status(self) -> ReplicateStatus:
+        return self.life[-1].status
+
+    @property
+    def since(self) -> Timestamp:
+        return self.life[-1].at
+
+    @property
+    def reached(self) -> ReplicateStatus:
+        """How far it has come: the last status that is neither WORKER_LOST nor RECOVERING."""
+        return next(stage.status for stage in reversed(self.life) if stage.status not in INTERLUDES)
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in FINAL
+
+    @property
+    def is_lost(self) -> bool:
+        return self.status is ReplicateStatus.WORKER_LOST
+
+    @property
+    def holds_slot(self) -> bool:
+        """Whether its container may still take one of the worker's slots."""
+        return not self.is_lost and not self.is_finished and self.reached in SLOT_HOLDING
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether its contribution is still to come: it counts in the consensus forecast."""
+        return (
+            self.result_hash is None
+            and not self.is_lost
+            and not self.is_finished
+            and self.reached in BEFORE_CONTRIBUTION
+        )
+
+    @property
+    def can_upload(self) -> bool:
+        """Whether it has revealed, has not been asked to upload before, and can hear us."""
+        return self.reached is ReplicateStatus.REVEALED and not self.is_lost and not self.is_finished
+
+
+def created(worker: WorkerAddress, weight: int, at: Timestamp) -> Replicate:
+    """A new replicate, assigned at `at`."""
+    return Replicate(worker=worker, weight=weight, life=(Stage(status=ReplicateStatus.CREATED, at=at),))
+
+
+def moved(
+    replicate: Replicate, mover: Mover, status: ReplicateStatus, at: Timestamp, cause: str | None = None
+) -> Replicate | None:
+    """The replicate after one legal move, or None when the table has no such move."""
+    if not is_legal(mover, replicate.status, status):
+        return None
+    return replace(replicate, life=(*replicate.life, Stage(status=status, at=at, cause=cause)))

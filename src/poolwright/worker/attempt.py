@@ -1,0 +1,294 @@
+"""One attempt of this worker at a task: what the scheduler calls a replicate, seen from inside.
+
+    DESCRIBING ─► PULLING ─► FETCHING ─► COMPUTING ─► CHECKING ─► CONTRIBUTING ─► CONTRIBUTED
+                     └───────────┴── failed ─► DESCRIBING_FAILURE ─┘                   │ told to reveal
+    UPLOADED ◄─ UPLOADING ◄──── told to upload ──── REVEALED ◄─ REVEALING ◄─ CHECKING_REVEAL
+
+and from anywhere to PURGING, which ends it. Every stage waits for exactly one effect's outcome or for an
+instruction; an outcome that comes in another stage is late and changes nothing. The scheduler may be ahead of
+us, because it follows the chain too: told to reveal before our own receipt has come, we go on from there.
+
+A failure before the contribution has a result as well, a deterministic description of the failure, which is
+contributed like any other: the requester learns what went wrong, and the work is paid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final, NamedTuple, assert_never
+
+from poolwright.poco.errors import InvariantBroken
+from poolwright.poco.types import TaskId
+from poolwright.wire.messages import Abort, AbortCause, Complete, Details, Reveal, Start, Upload
+from poolwright.wire.statuses import CANT_CONTRIBUTE, ReplicateStatus
+from poolwright.worker.effects import (
+    CheckContribution,
+    CheckReveal,
+    Compute,
+    DescribeFailure,
+    DescribeTask,
+    DownloadApp,
+    DownloadData,
+    Effect,
+    Purge,
+    Report,
+    SubmitContribute,
+    SubmitReveal,
+    UploadResult,
+)
+from poolwright.worker.events import (
+    AppComputed,
+    AppComputeFailed,
+    AppDownloaded,
+    AppDownloadFailed,
+    ContributionChecked,
+    ContributionFailed,
+    ContributionMined,
+    DataDownloaded,
+    DataDownloadFailed,
+    Event,
+    FailureDescribed,
+    Result,
+    ResultUploaded,
+    ResultUploadFailed,
+    RevealChecked,
+    RevealFailed,
+    RevealMined,
+    SchedulerInstructed,
+    TaskDescribed,
+    TaskPurged,
+    TaskRefused,
+)
+from poolwright.worker.terms import Terms
+
+S = ReplicateStatus
+
+
+class Stage(StrEnum):
+    """What the attempt is waiting for."""
+
+    DESCRIBING = "DESCRIBING"
+    PULLING = "PULLING"
+    FETCHING = "FETCHING"
+    COMPUTING = "COMPUTING"
+    DESCRIBING_FAILURE = "DESCRIBING_FAILURE"
+    CHECKING = "CHECKING"
+    CONTRIBUTING = "CONTRIBUTING"
+    CONTRIBUTED = "CONTRIBUTED"
+    CHECKING_REVEAL = "CHECKING_REVEAL"
+    REVEALING = "REVEALING"
+    REVEALED = "REVEALED"
+    UPLOADING = "UPLOADING"
+    UPLOADED = "UPLOADED"
+    PURGING = "PURGING"
+    PURGED = "PURGED"
+
+
+#: The stage in which each outcome is expected.
+EXPECTED_IN: Final[dict[type[Event], Stage]] = {
+    TaskDescribed: Stage.DESCRIBING,
+    TaskRefused: Stage.DESCRIBING,
+    AppDownloaded: Stage.PULLING,
+    AppDownloadFailed: Stage.PULLING,
+    DataDownloaded: Stage.FETCHING,
+    DataDownloadFailed: Stage.FETCHING,
+    AppComputed: Stage.COMPUTING,
+    AppComputeFailed: Stage.COMPUTING,
+    FailureDescribed: Stage.DESCRIBING_FAILURE,
+    ContributionChecked: Stage.CHECKING,
+    ContributionMined: Stage.CONTRIBUTING,
+    ContributionFailed: Stage.CONTRIBUTING,
+    RevealChecked: Stage.CHECKING_REVEAL,
+    RevealMined: Stage.REVEALING,
+    RevealFailed: Stage.REVEALING,
+    ResultUploaded: Stage.UPLOADING,
+    ResultUploadFailed: Stage.UPLOADING,
+    TaskPurged: Stage.PURGING,
+}
+_BEFORE_REVEAL: Final = frozenset({Stage.CONTRIBUTING, Stage.CONTRIBUTED})
+_BEFORE_UPLOAD: Final = frozenset({Stage.CHECKING_REVEAL, Stage.REVEALING, Stage.REVEALED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """Everything this worker knows of its attempt. `farewell` is the report that follows the purge."""
+
+    start: Start
+    stage: Stage = Stage.DESCRIBING
+    terms: Terms | None = None
+    result: Result | None = None
+    farewell: ReplicateStatus | None = None
+
+    @property
+    def task_id(self) -> TaskId:
+        return self.start.task_id
+
+
+class Step(NamedTuple):
+    """The attempt after an event, what to do about it, and, when nothing changed, why not."""
+
+    attempt: Attempt
+    effects: tuple[Effect, ...] = ()
+    ignored: str | None = None
+
+
+def begun(start: Start) -> Step:
+    """A new attempt: before anything else, see on the chain what the task is."""
+    return Step(Attempt(start=start), (DescribeTask(task_id=start.task_id, start=start),))
+
+
+def step(attempt: Attempt, event: Event) -> Step:
+    """Advance the attempt by one event. Total: what does not apply changes nothing and says why."""
+    if isinstance(event, SchedulerInstructed):
+        return _instructed(attempt, event)
+    expected = EXPECTED_IN[type(event)]
+    if attempt.stage is not expected:
+        return Step(attempt, ignored=f"{type(event).__name__} comes late: the stage is {attempt.stage}")
+    match event:
+        case TaskDescribed(terms=terms):
+            effects = (
+                _report(attempt, S.RUNNING),
+                _report(attempt, S.APP_DOWNLOADING),
+                DownloadApp(task_id=attempt.task_id, terms=terms),
+            )
+            return Step(replace(attempt, stage=Stage.PULLING, terms=terms), effects)
+        case TaskRefused(status=status, cause=cause, message=message):
+            refusal = _report(attempt, status, Details(cause=cause, message=message))
+            return _purge(attempt, _report(attempt, S.RUNNING), refusal)
+        case AppDownloaded():
+            return _next(
+                attempt,
+                Stage.FETCHING,
+                _report(attempt, S.APP_DOWNLOADED),
+                _report(attempt, S.DATA_DOWNLOADING),
+                DownloadData(task_id=attempt.task_id, terms=_terms(attempt)),
+            )
+        case DataDownloaded():
+            return _next(
+                attempt,
+                Stage.COMPUTING,
+                _report(attempt, S.DATA_DOWNLOADED),
+                _report(attempt, S.COMPUTING),
+                Compute(task_id=attempt.task_id, terms=_terms(attempt)),
+            )
+        case AppDownloadFailed(cause=cause, message=message):
+            return _failed(attempt, S.APP_DOWNLOAD_FAILED, Details(cause=cause, message=message))
+        case DataDownloadFailed(cause=cause, message=message):
+            return _failed(attempt, S.DATA_DOWNLOAD_FAILED, Details(cause=cause, message=message))
+        case AppComputeFailed(cause=cause, message=message, exit_code=exit_code, milliseconds=milliseconds):
+            details = Details(cause=cause, message=message, exit_code=exit_code, milliseconds=milliseconds)
+            return _failed(attempt, S.COMPUTE_FAILED, details)
+        case AppComputed(result=result, exit_code=exit_code, milliseconds=milliseconds):
+            details = Details(exit_code=exit_code, milliseconds=milliseconds)
+            return _check(replace(attempt, result=result), _report(attempt, S.COMPUTED, details))
+        case FailureDescribed(result=result):
+            return _check(replace(attempt, result=result))
+        case ContributionChecked(verdict=verdict, message=message):
+            if verdict in CANT_CONTRIBUTE:
+                return _purge(attempt, _report(attempt, verdict, Details(message=message)))
+            return _next(
+                attempt,
+                Stage.CONTRIBUTING,
+                _report(attempt, S.CAN_CONTRIBUTE),
+                _report(attempt, S.CONTRIBUTING),
+                SubmitContribute(
+                    task_id=attempt.task_id,
+                    digest=_result(attempt).digest,
+                    enclave_challenge=attempt.start.enclave_challenge,
+                    authorization=attempt.start.authorization,
+                ),
+            )
+        case ContributionMined(tx_hash=tx_hash, block=block):
+            details = Details(tx_hash=tx_hash, block=block)
+            return _next(attempt, Stage.CONTRIBUTED, _report(attempt, S.CONTRIBUTED, details))
+        case ContributionFailed(status=status, message=message):
+            return _purge(attempt, _report(attempt, status, Details(message=message)))
+        case RevealChecked(can_reveal=True):
+            reveal = SubmitReveal(task_id=attempt.task_id, digest=_result(attempt).digest)
+            return _next(attempt, Stage.REVEALING, _report(attempt, S.REVEALING), reveal)
+        case RevealChecked(message=message):
+            return _purge(attempt, _report(attempt, S.CANT_REVEAL, Details(message=message)))
+        case RevealMined(tx_hash=tx_hash, block=block):
+            details = Details(tx_hash=tx_hash, block=block)
+            return _next(attempt, Stage.REVEALED, _report(attempt, S.REVEALED, details))
+        case RevealFailed(status=status, message=message):
+            return _purge(attempt, _report(attempt, status, Details(message=message)))
+        case ResultUploaded(link=link, bytes_count=bytes_count):
+            details = Details(
+                result_link=link, bytes_count=bytes_count, callback=_result(attempt).callback or None
+            )
+            return _next(attempt, Stage.UPLOADED, _report(attempt, S.RESULT_UPLOADED, details))
+        case ResultUploadFailed(message=message):
+            details = Details(message=message)
+            return _next(attempt, Stage.REVEALED, _report(attempt, S.RESULT_UPLOAD_FAILED, details))
+        case TaskPurged():
+            farewell = () if attempt.farewell is None else (_report(attempt, attempt.farewell),)
+            return _next(attempt, Stage.PURGED, *farewell)
+        case _:
+            assert_never(event)
+
+
+def _instructed(attempt: Attempt, event: SchedulerInstructed) -> Step:
+    match event.instruction:
+        case Start():
+            return Step(attempt, ignored="the task is under way")
+        case Reveal() if attempt.stage in _BEFORE_REVEAL:
+            check = CheckReveal(
+                task_id=attempt.task_id, digest=_result(attempt).digest, reveal=event.instruction
+            )
+            return _next(attempt, Stage.CHECKING_REVEAL, check)
+        case Upload() if attempt.stage in _BEFORE_UPLOAD:
+            upload = UploadResult(task_id=attempt.task_id)
+            return _next(attempt, Stage.UPLOADING, _report(attempt, S.RESULT_UPLOADING), upload)
+        case Complete() if attempt.stage is not Stage.PURGING:
+            return _purge(replace(attempt, farewell=S.COMPLETED))
+        case Abort(cause=cause) if attempt.stage is not Stage.PURGING:
+            farewell = (
+                S.ABORTED_ON_CONSENSUS_REACHED
+                if cause is AbortCause.CONSENSUS_REACHED
+                else S.ABORTED_ON_CONTRIBUTION_TIMEOUT
+            )
+            return _purge(replace(attempt, farewell=farewell))
+        case _:
+            name = type(event.instruction).__name__
+            return Step(attempt, ignored=f"{name} does not apply in stage {attempt.stage}")
+
+
+def _failed(attempt: Attempt, status: ReplicateStatus, details: Details) -> Step:
+    describe = DescribeFailure(
+        task_id=attempt.task_id,
+        terms=_terms(attempt),
+        cause=details.cause or status.value,
+        exit_code=details.exit_code,
+    )
+    return _next(attempt, Stage.DESCRIBING_FAILURE, _report(attempt, status, details), describe)
+
+
+def _check(attempt: Attempt, *effects: Effect) -> Step:
+    check = CheckContribution(task_id=attempt.task_id, terms=_terms(attempt))
+    return _next(attempt, Stage.CHECKING, *effects, check)
+
+
+def _purge(attempt: Attempt, *effects: Effect) -> Step:
+    return _next(attempt, Stage.PURGING, *effects, Purge(task_id=attempt.task_id))
+
+
+def _next(attempt: Attempt, stage: Stage, *effects: Effect) -> Step:
+    return Step(replace(attempt, stage=stage), effects)
+
+
+def _report(attempt: Attempt, status: ReplicateStatus, details: Details | None = None) -> Report:
+    return Report(task_id=attempt.task_id, status=status, details=details or Details())
+
+
+def _terms(attempt: Attempt) -> Terms:
+    if attempt.terms is None:
+        raise InvariantBroken(f"attempt at {attempt.task_id} in {attempt.stage} without its terms")
+    return attempt.terms
+
+
+def _result(attempt: Attempt) -> Result:
+    if attempt.result is None:
+        raise InvariantBroken(f"attempt at {attempt.task_id} in {attempt.stage} without a result")
+    return attempt.result

@@ -1,0 +1,64 @@
+"""All attempts of one worker: the worker's mind.
+
+`step` routes an event to its attempt. An attempt is forgotten once its task is purged; what came of it stands
+in the event log. How many containers run side by side is bounded by the hands that run them; the scheduler
+hands out no more than the worker offers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from poolwright.poco.types import TaskId
+from poolwright.wire.messages import Abort, Complete, Details, Start
+from poolwright.wire.statuses import ReplicateStatus
+from poolwright.worker import attempt as attempt_
+from poolwright.worker.attempt import Attempt, Stage
+from poolwright.worker.effects import Effect, Report
+from poolwright.worker.events import Event, SchedulerInstructed
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempts:
+    """State of the worker; changed only by `step`, which swaps one frozen entry."""
+
+    by_task: dict[TaskId, Attempt] = field(default_factory=dict)
+
+
+class Step(NamedTuple):
+    """What to do after an event, and, when it changed nothing, why not."""
+
+    effects: tuple[Effect, ...] = ()
+    ignored: str | None = None
+
+
+def step(attempts: Attempts, event: Event) -> Step:
+    """Tell the worker one fact. Total: what does not apply changes nothing and says why."""
+    known = attempts.by_task.get(event.task_id)
+    if known is None:
+        return _unknown_task(attempts, event)
+    result = attempt_.step(known, event)
+    if result.attempt.stage is Stage.PURGED:
+        del attempts.by_task[event.task_id]
+    else:
+        attempts.by_task[event.task_id] = result.attempt
+    return Step(result.effects, result.ignored)
+
+
+def _unknown_task(attempts: Attempts, event: Event) -> Step:
+    if not isinstance(event, SchedulerInstructed):
+        return Step(ignored="the task was purged")
+    match event.instruction:
+        case Start() as start:
+            begun = attempt_.begun(start)
+            attempts.by_task[event.task_id] = begun.attempt
+            return Step(begun.effects)
+        case Complete() | Abort():
+            return Step(ignored="nothing is kept of the task")
+        case _:
+            # Asked for work whose result this store no longer has: say so, or the scheduler waits in vain.
+            message = "this worker keeps nothing of the task"
+            status = ReplicateStatus.CANT_REVEAL
+            report = Report(task_id=event.task_id, status=status, details=Details(message=message))
+            return Step((report,))
