@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from poolwright.devnet.anvil import Anvil, AnvilSettings, free_port
-from poolwright.devnet.contracts import CATEGORIES, Deployment, calldata, deploy
+from poolwright.devnet.contracts import CATEGORIES, Deployment, deploy
 from poolwright.devnet.node import Node
 from poolwright.poco import abi
 from poolwright.poco.types import Address, BlockNumber
@@ -37,7 +37,7 @@ def node(request: pytest.FixtureRequest) -> Iterator[Node]:
 def view(
     node: Node, signature: str, *values: object, returns: list[str], at: Address = EXPECTED.hub
 ) -> object:
-    payload = "0x" + calldata(signature, *values).hex()
+    payload = "0x" + abi.encode_call(signature, *values).hex()
     answer = node.call("eth_call", {"to": str(at), "data": payload}, "latest")
     decoded = abi.decode(returns, bytes.fromhex(answer[2:]))
     return decoded[0] if len(decoded) == 1 else tuple(decoded)
@@ -80,6 +80,8 @@ def test_deployer_holds_all_rlc(node: Node) -> None:
 
 def test_deployment_is_one_block_and_leaves_the_chain_as_it_found_it(node: Node) -> None:
     first = node.call("eth_getBlockByNumber", "0x1", False)
+
+    node.call("evm_mine")
 
     assert len(first["transactions"]) == 34
     assert int(node.call("eth_getBlockByNumber", "latest", False)["gasLimit"], 16) == 30_000_000

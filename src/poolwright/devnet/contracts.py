@@ -17,7 +17,7 @@ from typing import Any
 from poolwright.devnet import toolchain
 from poolwright.devnet.node import Call, Node
 from poolwright.devnet.toolchain import Artifact
-from poolwright.poco import abi, rlp
+from poolwright.poco import abi
 from poolwright.poco.errors import Unavailable
 from poolwright.poco.keccak import keccak
 from poolwright.poco.types import Address, BlockNumber, Seconds
@@ -78,13 +78,13 @@ class Sequencer:
 
     def create(self, code: bytes) -> Address:
         """Add a contract creation; returns the address that it will have."""
-        address = Address(keccak(rlp.encode([bytes(self.sender), self.nonce]))[12:])
+        address = creation_address(self.sender, self.nonce)
         self._add(None, code, _CREATE_GAS + _CREATE_GAS_PER_BYTE * len(code))
         return address
 
     def call(self, to: Address, signature: str, *values: Any, gas: int = _CALL_GAS) -> None:
         """Add a call of the function `signature`, such as `transfer(address,uint256)`."""
-        self._add(to, calldata(signature, *values), gas)
+        self._add(to, abi.encode_call(signature, *values), gas)
 
     def send(self, node: Node) -> list[dict[str, Any]]:
         """Send everything collected, have it mined, return the receipts in order.
@@ -174,22 +174,12 @@ def _roomy_blocks_by_hand(node: Node) -> Iterator[None]:
             node.call("evm_setAutomine", True)
 
 
-def calldata(signature: str, *values: Any) -> bytes:
-    """Selector and arguments of a call; the types are read from the signature."""
-    return abi.selector(signature) + abi.encode(argument_types(signature), values)
-
-
-def argument_types(signature: str) -> list[str]:
-    """Split `f(uint256,(address,bytes)[])` into its top-level argument types."""
-    types, depth, word = [], 0, ""
-    for letter in signature[signature.index("(") + 1 : -1]:
-        depth += {"(": 1, ")": -1}.get(letter, 0)
-        if letter == "," and depth == 0:
-            types.append(word)
-            word = ""
-        else:
-            word += letter
-    return [*types, word] if word else types
+def creation_address(sender: Address, nonce: int) -> Address:
+    """Where `sender`'s transaction `nonce` creates its contract: keccak(rlp([sender, nonce]))[12:]."""
+    number = nonce.to_bytes((nonce.bit_length() + 7) // 8, "big")
+    item = number if len(number) == 1 and nonce < 0x80 else bytes([0x80 + len(number)]) + number
+    payload = bytes([0x80 + len(sender)]) + sender + item
+    return Address(keccak(bytes([0xC0 + len(payload)]) + payload)[12:])
 
 
 def selectors(contract: Artifact) -> tuple[bytes, ...]:
