@@ -1,0 +1,174 @@
+"""The store's twin in memory: the same promises, except that it ends with the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from poolwright.poco.errors import Unavailable
+from poolwright.poco.types import TaskId
+from poolwright.store.port import (
+    FIRST_EVENT,
+    Commit,
+    Committed,
+    EffectId,
+    EffectRow,
+    EventId,
+    LoggedEffect,
+    LoggedEvent,
+    Snapshot,
+    Story,
+    already_done,
+    key_taken,
+)
+
+
+class MemoryStore:
+    """A store for tests and simulations. See Store.
+
+    `reopen` gives a second life on the same content, as opening a file again does.
+    """
+
+    def __init__(self) -> None:
+        self._events: list[LoggedEvent] = []
+        self._effects: dict[EffectId, LoggedEffect] = {}
+        self._pending: dict[EffectId, None] = {}  # in the order of ids, so that reading it is cheap
+        self._effect_by_key: dict[tuple[str, str], EffectId] = {}
+        self._marks: dict[str, bytes] = {}
+        self._records: dict[tuple[str, str], bytes] = {}
+        self._snapshots: list[Snapshot] = []
+        self._last_effect = 0
+        self._is_closed = False
+
+    def reopen(self) -> MemoryStore:
+        """The same content in another store object; the old one is closed, however it was left."""
+        self._is_closed = True
+        heir = MemoryStore()
+        heir.__dict__.update(self.__dict__, _is_closed=False)
+        return heir
+
+    async def commit(self, commit: Commit) -> Committed:
+        await self._turn()
+        self._check(commit)
+        event_ids = tuple(self._append_event(commit, index) for index in range(len(commit.events)))
+        effects = [self._append_effect(row, event_ids) for row in commit.effects]
+        for effect_id in commit.done:
+            self._mark_done(effect_id)
+        for lane, upto in commit.done_through.items():
+            for effect_id in [e for e in self._pending if e <= upto and self._effects[e].lane == lane]:
+                self._mark_done(effect_id)
+        self._marks.update(commit.marks)
+        for place, body in commit.records.items():
+            if body is None:
+                self._records.pop(place, None)
+            else:
+                self._records[place] = body
+        return Committed(
+            event_ids=event_ids,
+            effect_ids=tuple(effect_id for effect_id, _ in effects),
+            is_new=tuple(is_new for _, is_new in effects),
+        )
+
+    async def snapshot(self, body: bytes, upto: EventId) -> None:
+        await self._turn()
+        kept = [snapshot for snapshot in self._snapshots if snapshot.upto != upto]
+        kept.append(Snapshot(upto=upto, body=body))
+        self._snapshots = sorted(kept, key=lambda snapshot: snapshot.upto)[-2:]
+
+    async def close(self) -> None:
+        self._is_closed = True
+
+    async def replay(self, after: EventId = FIRST_EVENT) -> AsyncIterator[LoggedEvent]:
+        await self._turn()
+        for event in self._events[after:]:  # ids count from 1 without a gap
+            yield event
+
+    async def last_event_id(self) -> EventId:
+        await self._turn()
+        return EventId(len(self._events))
+
+    async def pending(self, lane: str | None = None) -> tuple[LoggedEffect, ...]:
+        await self._turn()
+        waiting = (self._effects[effect_id] for effect_id in self._pending)
+        return tuple(effect for effect in waiting if lane is None or effect.lane == lane)
+
+    async def mark(self, name: str) -> bytes | None:
+        await self._turn()
+        return self._marks.get(name)
+
+    async def record(self, kind: str, key: str) -> bytes | None:
+        await self._turn()
+        return self._records.get((kind, key))
+
+    async def records(self, kind: str) -> dict[str, bytes]:
+        await self._turn()
+        return {key: body for (of_kind, key), body in sorted(self._records.items()) if of_kind == kind}
+
+    async def latest_snapshot(self, before: EventId | None = None) -> Snapshot | None:
+        await self._turn()
+        fitting = [s for s in self._snapshots if before is None or s.upto < before]
+        return fitting[-1] if fitting else None
+
+    async def story(self, task_id: TaskId) -> Story:
+        await self._turn()
+        effects = tuple(effect for effect in self._effects.values() if effect.task_id == task_id)
+        causes = {effect.cause for effect in effects}
+        events = tuple(e for e in self._events if e.task_id == task_id or e.id in causes)
+        return Story(task_id=task_id, events=events, effects=effects)
+
+    async def _turn(self) -> None:
+        """Let others run, as a real store does."""
+        await asyncio.sleep(0)
+        if self._is_closed:
+            raise Unavailable("store in memory is closed", code="store-closed")
+
+    def _check(self, commit: Commit) -> None:
+        """Refuse before anything has changed."""
+        new: dict[tuple[str, str], EffectRow] = {}
+        for row in commit.effects:
+            known = self._effect_by_key.get((row.lane, row.key))
+            body = (
+                self._effects[known].body
+                if known is not None
+                else new.setdefault((row.lane, row.key), row).body
+            )
+            if body != row.body:
+                raise key_taken(row, known if known is not None else EffectId(self._last_effect + 1))
+        seen: set[EffectId] = set()
+        for effect_id in commit.done:
+            if effect_id not in self._pending or effect_id in seen:
+                raise already_done(effect_id)
+            seen.add(effect_id)
+
+    def _append_event(self, commit: Commit, index: int) -> EventId:
+        row = commit.events[index]
+        event_id = EventId(len(self._events) + 1)
+        self._events.append(
+            LoggedEvent(id=event_id, kind=row.kind, at=row.at, body=row.body, task_id=row.task_id)
+        )
+        return event_id
+
+    def _append_effect(self, row: EffectRow, event_ids: tuple[EventId, ...]) -> tuple[EffectId, bool]:
+        known = self._effect_by_key.get((row.lane, row.key))
+        if known is not None:
+            return known, False
+        self._last_effect += 1
+        effect_id = EffectId(self._last_effect)
+        self._effect_by_key[row.lane, row.key] = effect_id
+        self._pending[effect_id] = None
+        self._effects[effect_id] = LoggedEffect(
+            id=effect_id,
+            lane=row.lane,
+            key=row.key,
+            kind=row.kind,
+            body=row.body,
+            task_id=row.task_id,
+            cause=None if row.cause is None else event_ids[row.cause],
+            is_done=False,
+        )
+        return effect_id, True
+
+    def _mark_done(self, effect_id: EffectId) -> None:
+        del self._pending[effect_id]
+        self._effects[effect_id] = replace(self._effects[effect_id], is_done=True)

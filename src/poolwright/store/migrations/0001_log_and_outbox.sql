@@ -1,0 +1,43 @@
+-- The event log. Ids are given by the one writer and ascend in the order of commit.
+CREATE TABLE events (
+    id      INTEGER PRIMARY KEY,
+    kind    TEXT    NOT NULL,
+    task_id BLOB,
+    at      INTEGER NOT NULL,  -- chain seconds UTC
+    body    BLOB    NOT NULL
+) STRICT;
+
+CREATE INDEX events_by_task ON events (task_id) WHERE task_id IS NOT NULL;
+
+-- The outbox. `id` is also the sequence number of a message within its lane.
+CREATE TABLE effects (
+    id      INTEGER PRIMARY KEY,
+    lane    TEXT    NOT NULL,
+    key     TEXT    NOT NULL,
+    kind    TEXT    NOT NULL,
+    task_id BLOB,
+    cause   INTEGER,           -- events.id
+    is_done INTEGER NOT NULL DEFAULT 0,
+    body    BLOB    NOT NULL
+) STRICT;
+
+CREATE UNIQUE INDEX effects_by_key ON effects (lane, key);
+CREATE INDEX effects_pending ON effects (lane, id) WHERE is_done = 0;
+CREATE INDEX effects_by_task ON effects (task_id) WHERE task_id IS NOT NULL;
+
+CREATE TABLE marks (
+    name TEXT PRIMARY KEY,
+    body BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE records (
+    kind TEXT NOT NULL,
+    key  TEXT NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (kind, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE snapshots (
+    upto INTEGER PRIMARY KEY,  -- events.id
+    body BLOB NOT NULL
+) STRICT;

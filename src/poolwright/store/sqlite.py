@@ -1,0 +1,272 @@
+"""The SQLite store: one file, one writing thread, and one fsync for all commits that wait (group commit).
+
+A `commit` puts its rows in a queue and waits. The writing thread takes what has gathered while the disk was
+busy with the previous group, writes it as one transaction, and answers all of them at once. So a lone commit
+costs one fsync, and a thousand at the same time cost a few. Within a group each commit stands in a savepoint
+of its own: one that contradicts the store is rolled back and refused alone.
+
+Write-ahead log with synchronous=FULL: what `commit` returned survives `kill -9` and loss of power.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Final, Self
+
+from poolwright.poco.errors import InvariantBroken, PoolwrightError
+from poolwright.store.port import (
+    Commit,
+    Committed,
+    EffectId,
+    EffectRow,
+    EventId,
+    Snapshot,
+    already_done,
+    key_taken,
+)
+from poolwright.store.sqlite_file import FileLock, explain, explained, open_for_reading, open_for_writing
+from poolwright.store.sqlite_reads import SqliteReads
+
+MAX_WAITING: Final = 1_024
+"""Commits that may wait for the writer; a further caller waits before it enters (back-pressure)."""
+MAX_GROUP_ROWS: Final = 5_000
+"""Rows in one transaction; more wait for the next one, so that nobody waits long."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One caller's change and the future that it waits on."""
+
+    change: Commit | Snapshot
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+
+
+class SqliteStore(SqliteReads):
+    """A store in one SQLite file, written by this process only. See Store."""
+
+    def __init__(self, path: Path, lock: FileLock, writing: sqlite3.Connection) -> None:
+        super().__init__(path, open_for_reading(path))
+        self._lock = lock
+        self._writer = _Writer(path, writing, self._queries)
+        self._room = asyncio.Semaphore(MAX_WAITING)
+
+    @classmethod
+    async def open(cls, path: Path) -> Self:
+        """Open a store for writing, made or migrated where needed.
+
+        Raises InputError when another process has it, when it is damaged, not a store of ours, of a newer
+        version or not writable; Unavailable when the disk refuses.
+        """
+        return await asyncio.to_thread(cls._open, path)
+
+    @classmethod
+    def _open(cls, path: Path) -> Self:
+        lock = FileLock(path)
+        try:
+            writing = open_for_writing(path)
+            try:
+                with explained(path):
+                    return cls(path, lock, writing)
+            except BaseException:
+                writing.close()
+                raise
+        except BaseException:
+            lock.release()
+            raise
+
+    async def commit(self, commit: Commit) -> Committed:
+        committed: Committed = await self._write(commit)
+        return committed
+
+    async def snapshot(self, body: bytes, upto: EventId) -> None:
+        await self._write(Snapshot(upto=upto, body=body))
+
+    async def _write(self, change: Commit | Snapshot) -> Any:
+        self._check_open()
+        await self._room.acquire()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        future.add_done_callback(lambda _: self._room.release())
+        self._check_open()
+        self._writer.queue.put(_Request(change, future, loop))
+        return await asyncio.shield(future)
+
+    async def close(self) -> None:
+        if self._is_closed:
+            return
+        await super().close()
+        self._writer.queue.put(None)
+        await asyncio.to_thread(self._writer.thread.join)
+        self._lock.release()
+
+
+class _Writer:
+    """The thread that owns the writing connection."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, queries: dict[str, str]) -> None:
+        self.queue: SimpleQueue[_Request | None] = SimpleQueue()
+        self._path = path
+        self._connection = connection
+        self._queries = queries
+        self._run_sql = connection.execute
+        self._last_event = int(self._run_sql(queries["last_event_id"]).fetchone()[0])
+        self._last_effect = int(self._run_sql(queries["last_effect_id"]).fetchone()[0])
+        self.thread = threading.Thread(target=self._run, name=f"write-{path.name}", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        is_open = True
+        while is_open:
+            group, is_open = self._take_group()
+            if group:
+                _answer(group, self._write(group))
+        self._connection.close()
+
+    def _take_group(self) -> tuple[list[_Request], bool]:
+        """Wait for one request, then take all that are there, up to MAX_GROUP_ROWS."""
+        group: list[_Request] = []
+        rows = 0
+        request = self.queue.get()
+        while request is not None:
+            group.append(request)
+            rows += request.change.size if isinstance(request.change, Commit) else MAX_GROUP_ROWS
+            if rows >= MAX_GROUP_ROWS:
+                return group, True
+            try:
+                request = self.queue.get_nowait()
+            except Empty:
+                return group, True
+        return group, False
+
+    def _write(self, group: list[_Request]) -> list[object]:
+        """One transaction; the answers are results or exceptions, one per request."""
+        before = self._last_event, self._last_effect
+        try:
+            self._run_sql("BEGIN IMMEDIATE")
+            answers = [self._apply(request.change) for request in group]
+            self._run_sql("COMMIT")
+        except sqlite3.Error as problem:
+            self._undo(before)
+            return [explain(problem, self._path) for _ in group]  # one each: a traceback is not shared
+        except Exception as problem:  # a bug of ours must not leave the callers waiting for ever
+            self._undo(before)
+            return [InvariantBroken(f"store {self._path}: {problem!r}", code="store-writer") for _ in group]
+        return answers
+
+    def _undo(self, before: tuple[int, int]) -> None:
+        if self._connection.in_transaction:  # SQLite itself has rolled back when the disk was full
+            self._run_sql("ROLLBACK")
+        self._last_event, self._last_effect = before
+
+    def _apply(self, change: Commit | Snapshot) -> object:
+        if isinstance(change, Snapshot):
+            self._run_sql(self._queries["put_snapshot"], (change.upto, change.body))
+            self._run_sql(self._queries["forget_old_snapshots"])
+            return None
+        before = self._last_event, self._last_effect
+        self._run_sql("SAVEPOINT one")
+        try:
+            answer: object = self._apply_commit(change)
+        except (InvariantBroken, sqlite3.IntegrityError, sqlite3.ProgrammingError, OverflowError) as problem:
+            self._run_sql("ROLLBACK TO one")
+            self._last_event, self._last_effect = before
+            answer = problem if isinstance(problem, PoolwrightError) else _refusal(problem)
+        self._run_sql("RELEASE one")
+        return answer
+
+    def _apply_commit(self, commit: Commit) -> Committed:
+        sql, run = self._queries, self._run_sql
+        event_ids = self._append_events(commit)
+        effect_ids, is_new = self._append_effects(commit, event_ids)
+        for effect_id in commit.done:
+            if run(sql["mark_done"], (effect_id,)).rowcount != 1:
+                raise already_done(effect_id)
+        for lane, effect_id in commit.done_through.items():
+            run(sql["mark_done_through"], (lane, effect_id))
+        for name, body in commit.marks.items():
+            run(sql["put_mark"], (name, body))
+        for (kind, key), record in commit.records.items():
+            if record is None:
+                run(sql["delete_record"], (kind, key))
+            else:
+                run(sql["put_record"], (kind, key, record))
+        return Committed(event_ids=event_ids, effect_ids=effect_ids, is_new=is_new)
+
+    def _append_events(self, commit: Commit) -> tuple[EventId, ...]:
+        first = self._last_event + 1
+        self._last_event += len(commit.events)
+        self._connection.executemany(
+            self._queries["insert_event"],
+            [
+                (event_id, row.kind, _blob(row.task_id), row.at, row.body)
+                for event_id, row in enumerate(commit.events, first)
+            ],
+        )
+        return tuple(map(EventId, range(first, first + len(commit.events))))
+
+    def _append_effects(
+        self, commit: Commit, event_ids: tuple[EventId, ...]
+    ) -> tuple[tuple[EffectId, ...], tuple[bool, ...]]:
+        if not commit.effects:
+            return (), ()
+        first = self._last_effect + 1
+        self._last_effect += len(commit.effects)
+        cursor = self._connection.executemany(
+            self._queries["insert_effect"],
+            [
+                (
+                    effect_id,
+                    row.lane,
+                    row.key,
+                    row.kind,
+                    _blob(row.task_id),
+                    None if row.cause is None else event_ids[row.cause],
+                    row.body,
+                )
+                for effect_id, row in enumerate(commit.effects, first)
+            ],
+        )
+        ids = [EffectId(n) for n in range(first, first + len(commit.effects))]
+        if cursor.rowcount < len(ids):  # some were known already
+            kept = [self._known(row) for row in commit.effects]
+            return tuple(kept), tuple(a == b for a, b in zip(ids, kept, strict=True))
+        return tuple(ids), (True,) * len(ids)
+
+    def _known(self, row: EffectRow) -> EffectId:
+        effect_id, body = self._run_sql(self._queries["effect_by_key"], (row.lane, row.key)).fetchone()
+        if body != row.body:
+            raise key_taken(row, EffectId(effect_id))
+        return EffectId(effect_id)
+
+
+def _answer(group: list[_Request], answers: list[object]) -> None:
+    """Hand each caller its answer, with one wake-up per event loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], object]]] = {}
+    for request, answer in zip(group, answers, strict=True):
+        by_loop.setdefault(request.loop, []).append((request.future, answer))
+    for loop, settlements in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # that loop is closed: nobody waits for the answer any more
+            loop.call_soon_threadsafe(_settle, settlements)
+
+
+def _settle(settlements: list[tuple[asyncio.Future[Any], object]]) -> None:
+    for future, answer in settlements:
+        if isinstance(answer, BaseException):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+
+
+def _blob(value: bytes | None) -> bytes | None:
+    return None if value is None else bytes(value)
+
+
+def _refusal(problem: Exception) -> InvariantBroken:
+    return InvariantBroken("store: a row is not valid", code="store-refused", got=str(problem))
