@@ -1,7 +1,7 @@
 """The supervisor's mind: which process to start, signal or kill, and when. Pure; no process is touched here.
 
-A network is a row of parts. A part starts when every part of a lower rank is ready, and at the end the ranks
-are stopped from the highest to the lowest, each one wholly before the next: workers, then the scheduler and
+A network is a row of parts. A part starts when the parts it needs are ready. At the end the ranks are
+stopped from the highest to the lowest, each one wholly before the next: workers, then the scheduler, then
 the result repository, then the chain.
 
     WAITING ──start──► STARTING ──answered──► READY
@@ -54,6 +54,9 @@ class Part:
 
     name: str
     rank: int
+    """Parts of a higher rank are stopped first."""
+    needs: frozenset[str] = frozenset()
+    """Names of the parts that must have answered before this one is started for the first time."""
     stop_signal: Signals = Signals.SIGTERM
     phase: Phase = Phase.WAITING
     restarts: int = 0
@@ -232,9 +235,7 @@ def _start_what_may_start(draft: _Draft, now: float) -> None:
 
 def _is_unblocked(parts: Mapping[str, Part], part: Part) -> bool:
     """A restarted part does not wait: the others are there, or come back by themselves."""
-    return part.restarts > 0 or all(
-        other.phase is Phase.READY for other in parts.values() if other.rank < part.rank
-    )
+    return part.restarts > 0 or all(parts[name].phase is Phase.READY for name in part.needs)
 
 
 def _stop_highest_rank(draft: _Draft, now: float) -> None:

@@ -44,8 +44,8 @@ class Talk:
 def three() -> Talk:
     return Talk(
         Part(name="chain", rank=0, stop_signal=Signals.SIGINT),
-        Part(name="scheduler", rank=1),
-        Part(name="worker-1", rank=2),
+        Part(name="scheduler", rank=1, needs=frozenset({"chain"})),
+        Part(name="worker-1", rank=2, needs=frozenset({"scheduler"})),
     )
 
 
@@ -58,7 +58,7 @@ def three_ready() -> Talk:
     return talk
 
 
-def test_parts_start_rank_by_rank_as_the_lower_ones_answer() -> None:
+def test_parts_start_as_the_parts_they_need_answer() -> None:
     talk = three()
 
     assert talk.hear(Tick(at=0)) == (StartPart(name="chain"),)
@@ -70,8 +70,8 @@ def test_parts_start_rank_by_rank_as_the_lower_ones_answer() -> None:
     assert talk.network.is_ready
 
 
-def test_parts_of_one_rank_start_together() -> None:
-    talk = Talk(Part(name="scheduler", rank=1), Part(name="results", rank=1))
+def test_parts_that_need_nothing_start_together_whatever_their_rank() -> None:
+    talk = Talk(Part(name="scheduler", rank=2), Part(name="results", rank=1))
 
     assert talk.hear(Tick(at=0)) == (StartPart(name="scheduler"), StartPart(name="results"))
 
