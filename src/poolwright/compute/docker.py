@@ -16,7 +16,6 @@ import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
 
 import aiohttp
 from aiodocker import Docker, DockerError
@@ -32,7 +31,6 @@ from poolwright.compute.hardening import (
 )
 from poolwright.compute.logs import LogSplitter
 from poolwright.compute.port import (
-    START_OVERHEAD_EXIT_CODES,
     EngineFacts,
     EngineUnavailable,
     ImageRef,
@@ -43,7 +41,7 @@ from poolwright.compute.port import (
     reason_of,
 )
 from poolwright.poco.errors import InputError
-from poolwright.poco.types import Address, TaskId
+from poolwright.poco.types import Address, Hash32, TaskId
 
 IMAGE_FRESH_SECONDS = 60.0
 """An image seen on this host is not looked up again for so long."""
@@ -54,6 +52,9 @@ CALL_SECONDS = 120.0
 KILL_SECONDS = 60.0
 """How long a killed container may take to be gone before the engine counts as broken."""
 
+_NAME_ATTEMPTS = 100
+_NAME_SECONDS = 0.1
+_REFUSED = 400
 _GONE = 404
 _CONFLICT = 409
 _NO_CONNECTION = 900
@@ -120,7 +121,7 @@ class DockerEngine:
         labels = {**self._labels, LABEL_TASK: str(spec.task_id)}
         config = container_config(spec, labels=labels, user=user)
         async with _engine_call(f"run task {spec.task_id}", image=spec.image):
-            for _ in range(3):
+            for _ in range(_NAME_ATTEMPTS):
                 try:
                     container = await self._docker.containers.create(
                         config, name=self._container_name(spec.task_id)
@@ -132,9 +133,11 @@ class DockerEngine:
                 found = await self._existing(spec.task_id)
                 if found is not None:
                     return await self._resume(found, spec)
+                await asyncio.sleep(_NAME_SECONDS)  # it is being made or removed at this moment
             else:
                 raise EngineUnavailable(
-                    f"container {self._container_name(spec.task_id)} is being removed and does not go away",
+                    f"container {self._container_name(spec.task_id)} neither exists nor can be made",
+                    expected=f"one of both within {_NAME_ATTEMPTS * _NAME_SECONDS:g} s",
                     next_step="look at the engine's log",
                 )
             return await self._start(container, spec)
@@ -172,25 +175,8 @@ class DockerEngine:
     # -- one run ---------------------------------------------------------------------------------------
 
     async def _start(self, container: DockerContainer, spec: RunSpec) -> RunEnded:
-        try:
-            await container.start()
-        except DockerError as problem:
-            return await self._could_not_start(container, spec, problem)
+        await container.start()
         return await self._watch(container, spec, seconds_left=spec.limits.execution_seconds)
-
-    async def _could_not_start(
-        self, container: DockerContainer, spec: RunSpec, problem: DockerError
-    ) -> RunEnded:
-        """A program that is not in the image is the app's fault and an end; anything else is the engine's."""
-        state: Mapping[str, Any] = (await container.show())["State"]
-        if state["ExitCode"] not in START_OVERHEAD_EXIT_CODES:
-            raise problem
-        return RunEnded(
-            task_id=spec.task_id,
-            exit_code=state["ExitCode"],
-            reason=RunReason.EXITED,
-            stderr_tail=problem.message,
-        )
 
     async def _resume(self, container: DockerContainer, spec: RunSpec) -> RunEnded:
         """Go on with a container that an earlier call, perhaps of an earlier process, left."""
@@ -297,7 +283,7 @@ class DockerEngine:
         return _seconds((await self._docker.system.info())["SystemTime"])
 
     async def _existing(self, task_id: TaskId) -> DockerContainer | None:
-        """The container of that name, None when it is going away; refuses one that is not ours."""
+        """The container of that name, None while it is made or removed; refuses one that is not ours."""
         name = self._container_name(task_id)
         try:
             container = await self._docker.containers.get(name)
@@ -316,13 +302,12 @@ class DockerEngine:
                 next_step=f"give this worker another name, or remove it: docker rm -f {name}",
             )
         if container["State"]["Status"] in ("removing", "dead"):
-            await asyncio.sleep(0.2)
             return None
         return container
 
     async def _own(self, *, only_running: bool = False) -> list[tuple[TaskId, DockerContainer]]:
         return [
-            (TaskId.parse(container["Labels"][LABEL_TASK]), container)
+            (TaskId(Hash32.parse(container["Labels"][LABEL_TASK])), container)
             for container in await _labelled(self._docker, self._labels, only_running=only_running)
         ]
 
@@ -377,7 +362,7 @@ async def local_image(docker: Docker, image: str) -> ImageRef | None:
     try:
         shown = await docker.images.inspect(image)
     except DockerError as problem:
-        if problem.status in (400, _GONE):
+        if problem.status in (_REFUSED, _GONE):
             return None
         raise
     return ImageRef(
@@ -437,6 +422,13 @@ async def _engine_call(purpose: str, *, image: str | None = None) -> AsyncIterat
                 f"cannot {purpose}: image {image} is not on this host",
                 got=problem.message,
                 next_step="pull it first",
+            ) from problem
+        if problem.status == _REFUSED and image is not None:
+            raise ImageUnavailable(
+                f"cannot {purpose}: the engine refuses to run image {image}",
+                code="image-cannot-run",
+                got=problem.message,
+                next_step="mend the image: it needs an entrypoint, and no files at its mount points",
             ) from problem
         raise _unavailable(purpose, f"{problem.message} (status {problem.status})") from problem
     except (aiohttp.ClientError, OSError) as problem:

@@ -35,12 +35,9 @@ IEXEC_OUT = "/iexec_out"
 TAIL_CHARACTERS = 100_000
 """What a report carries of each log: its last characters (scheduler-worker.md section 1.8)."""
 
-START_OVERHEAD_EXIT_CODES = (126, 127)
-"""What a shell and an engine answer when the program cannot be executed (126) or is not there (127)."""
-
 
 class ImageUnavailable(InputError):
-    """The app's image is neither on this host nor to be had from its registry, or is not the expected one."""
+    """The app's image cannot be had, is not the expected one, or cannot be run at all."""
 
 
 class EngineUnavailable(Unavailable):
