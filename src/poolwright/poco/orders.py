@@ -100,7 +100,7 @@ class _OrderJson:
         readers = _FIELDS[cls]
         if not isinstance(document, Mapping):
             raise InputError(
-                f"not a {cls.KIND}", code="bad-order", expected="an object", got=type(document).__name__
+                f"{cls.KIND} refused", code="bad-order", expected="an object", got=type(document).__name__
             )
         for name in document:
             if name not in readers:

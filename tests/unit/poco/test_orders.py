@@ -182,7 +182,7 @@ def test_an_unknown_field_is_refused_with_the_known_ones() -> None:
 
 @pytest.mark.parametrize("document", [None, [], "order", 5])
 def test_a_document_that_is_no_object_is_refused(document: object) -> None:
-    with pytest.raises(InputError, match="not a apporder, expected an object"):
+    with pytest.raises(InputError, match="apporder refused, expected an object"):
         AppOrder.from_json(document)
 
 
