@@ -188,6 +188,11 @@ class Heads:
         """Look now rather than at the next poll."""
         self._hint.set()
 
+    def check(self) -> None:
+        """Raise what ended the heads, ChainReorganised above all; nothing while they go on."""
+        if self._failure is not None:
+            raise self._failure
+
     async def beyond(self, number: int | None) -> BlockStamp:
         """Wait for a confirmed head with a number above `number` (None: any) and return the newest.
 
@@ -196,8 +201,7 @@ class Heads:
         self.start()
         async with self._changed:
             while True:
-                if self._failure is not None:
-                    raise self._failure
+                self.check()
                 head = self._tracker.confirmed
                 if head is not None and (number is None or head.number > number):
                     return head

@@ -1,4 +1,4 @@
-"""A fresh local chain for each test that asks for one."""
+"""A fresh local chain for each test that asks for one, with or without the official contracts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from poolwright.chain.rpc import Rpc
 from poolwright.devnet.anvil import Anvil
+from poolwright.devnet.contracts import Deployment, deploy
 
 
 @pytest.fixture
@@ -15,6 +16,12 @@ def anvil() -> Iterator[Anvil]:
     """An anvil that mines a block for each transaction."""
     with Anvil.start() as running:
         yield running
+
+
+@pytest.fixture
+def contracts(anvil: Anvil) -> Deployment:
+    """The official contracts on that anvil."""
+    return deploy(anvil.url)
 
 
 @pytest.fixture

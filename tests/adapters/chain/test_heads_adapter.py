@@ -49,7 +49,7 @@ async def test_without_a_websocket_polling_finds_the_block(rpc: Rpc) -> None:
 
 async def test_every_reader_gets_growing_heads(rpc: Rpc, heads: Heads) -> None:
     async def read() -> list[int]:
-        numbers = []
+        numbers: list[int] = []
         async for head in heads:
             numbers.append(head.number)
             if head.number >= 30:

@@ -6,10 +6,11 @@ import json
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
-import eth_keyfile
 import pytest
 from eth_account import Account
+from eth_keyfile.keyfile import create_keyfile_json
 
 from poolwright.chain import keystore
 from poolwright.chain.keystore import LIGHT, STANDARD, Scrypt, WrongPassword
@@ -26,8 +27,8 @@ def test_what_we_write_the_oracle_reads(cost: Scrypt) -> None:
 
 
 @pytest.mark.parametrize(("kdf", "iterations"), [("scrypt", 2), ("pbkdf2", 10)])
-def test_what_the_oracle_writes_we_read(kdf: str, iterations: int) -> None:
-    content = eth_keyfile.create_keyfile_json(KEY, b"secret", kdf=kdf, iterations=iterations)
+def test_what_the_oracle_writes_we_read(kdf: Literal["scrypt", "pbkdf2"], iterations: int) -> None:
+    content = create_keyfile_json(KEY, b"secret", kdf=kdf, iterations=iterations)
     assert keystore.decrypt(json.dumps(content).encode(), "secret") == KEY
 
 
