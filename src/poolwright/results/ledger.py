@@ -1,0 +1,137 @@
+"""What the repository asks the chain, as a port: the hub behind an RPC node, and a twin in memory.
+
+Nothing is kept between questions: a task's phase, a contribution and the newest block all change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+from poolwright.chain.blocks import check_chain, newest_header
+from poolwright.chain.reads import HubReader
+from poolwright.chain.rpc import Rpc
+from poolwright.poco.errors import PoolwrightError, Unavailable
+from poolwright.poco.records import Contribution, ContributionStatus, OnchainTask, TaskStatus
+from poolwright.poco.types import (
+    Address,
+    BlockStamp,
+    DealId,
+    Hash32,
+    Seconds,
+    TaskId,
+    Timestamp,
+    WorkerAddress,
+)
+from poolwright.results.checks import ChainFacts
+
+ANSWER_SECONDS = 15.0
+"""How long an upload waits for the chain, over all retries and nodes."""
+
+NO_TASK: Final = OnchainTask(
+    status=TaskStatus.UNSET,
+    deal_id=DealId(Hash32.zero()),
+    index=0,
+    timeref=Seconds(0),
+    contribution_deadline=Timestamp(0),
+    reveal_deadline=Timestamp(0),
+    final_deadline=Timestamp(0),
+    consensus=Hash32.zero(),
+    reveal_counter=0,
+    winner_counter=0,
+    contributors=(),
+    result_digest=Hash32.zero(),
+    results=b"",
+    results_callback=b"",
+)
+NO_CONTRIBUTION: Final = Contribution(
+    status=ContributionStatus.UNSET,
+    result_hash=Hash32.zero(),
+    result_seal=Hash32.zero(),
+    enclave_challenge=Address.zero(),
+    weight=0,
+)
+
+
+class Ledger(Protocol):
+    """The chain, as far as the repository needs it."""
+
+    async def facts(self, task_id: TaskId, worker: WorkerAddress) -> ChainFacts:
+        """What the newest block says about one task and one worker. Raises Unavailable."""
+        ...
+
+    async def newest_block(self) -> BlockStamp:
+        """The newest block. Raises Unavailable, RpcError; InputError when the node is of another chain."""
+        ...
+
+
+class HubLedger:
+    """The official hub, read at the newest block of a node."""
+
+    def __init__(self, rpc: Rpc, *, chain_id: int, hub: Address) -> None:
+        self._rpc = rpc
+        self._reader = HubReader(rpc, hub)
+        self._chain_id = chain_id
+        self._hub = hub
+        self._is_checked = False
+
+    async def facts(self, task_id: TaskId, worker: WorkerAddress) -> ChainFacts:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                block = await self.newest_block()
+                task, contribution = await asyncio.gather(
+                    self._reader.task(task_id, block), self._reader.contribution(task_id, worker, block)
+                )
+        except (PoolwrightError, TimeoutError) as problem:
+            # Whatever is wrong with our node, the uploader can only come again.
+            raise _no_answer(str(problem)) from problem
+        return gathered(block, task, contribution)
+
+    async def newest_block(self) -> BlockStamp:
+        if not self._is_checked:
+            await check_chain(self._rpc, self._chain_id, self._hub)
+            self._is_checked = True
+        return (await newest_header(self._rpc)).stamp
+
+
+class MemoryLedger:
+    """The same port over values that a test sets; what is not set reads as on chain, all zeros."""
+
+    def __init__(self, block: BlockStamp) -> None:
+        self.block = block
+        self.trouble: Unavailable | None = None
+        """When set, every question raises it, as a chain that does not answer."""
+        self.tasks: dict[TaskId, OnchainTask] = {}
+        self.contributions: dict[tuple[TaskId, WorkerAddress], Contribution] = {}
+
+    async def facts(self, task_id: TaskId, worker: WorkerAddress) -> ChainFacts:
+        block = await self.newest_block()
+        task = self.tasks.get(task_id, NO_TASK)
+        return gathered(block, task, self.contributions.get((task_id, worker), NO_CONTRIBUTION))
+
+    async def newest_block(self) -> BlockStamp:
+        if self.trouble is not None:
+            raise self.trouble
+        return self.block
+
+
+def gathered(block: BlockStamp, task: OnchainTask, contribution: Contribution) -> ChainFacts:
+    """The facts that decide about an upload, out of the hub's records."""
+    return ChainFacts(
+        now=block.timestamp,
+        task_status=task.status,
+        final_deadline=task.final_deadline,
+        results=task.results,
+        contribution_status=contribution.status,
+        result_hash=contribution.result_hash,
+    )
+
+
+def _no_answer(reason: str) -> Unavailable:
+    return Unavailable(
+        "the chain does not say whether this upload is due",
+        code="chain-unavailable",
+        expected=f"an answer within {ANSWER_SECONDS:g} seconds",
+        got=reason,
+        next_step="upload again later; the operator checks IEXEC_BLOCKCHAIN_NODE_ADDRESS",
+    )
