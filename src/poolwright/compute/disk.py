@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 ENTRY_BYTES = 256
@@ -14,7 +17,8 @@ ENTRY_BYTES = 256
 def size_of(folder: Path) -> int:
     """Bytes below a folder: of each file the larger of its length and its blocks (a sparse file counts full).
 
-    Files that vanish meanwhile count nothing: the app may still run.
+    Files that vanish meanwhile count nothing: the app may still run. A tree that goes deeper than a path can
+    name could hide anything, so it counts as larger than any bound.
     """
     total = 0
     pending = [os.fspath(folder)]
@@ -24,13 +28,14 @@ def size_of(folder: Path) -> int:
                 for entry in entries:
                     try:
                         status = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:
+                    except (FileNotFoundError, PermissionError):
                         continue
                     total += max(status.st_size, status.st_blocks * 512, ENTRY_BYTES)
                     if stat.S_ISDIR(status.st_mode):
                         pending.append(entry.path)
-        except (FileNotFoundError, PermissionError):
-            continue
+        except OSError as problem:
+            if problem.errno == errno.ENAMETOOLONG:
+                return sys.maxsize
     return total
 
 
@@ -41,18 +46,25 @@ def give_to(folder: Path, uid: int) -> None:
         os.chown(folder, uid, uid)
 
 
+def give_back(folder: Path) -> None:
+    """Make readable again what the app made unreadable, files and folders of ours; links are left alone."""
+    pending = [os.fspath(folder)]
+    while pending:
+        path = pending.pop()
+        mode = os.lstat(path).st_mode if os.path.lexists(path) else 0
+        needed = stat.S_IRWXU if stat.S_ISDIR(mode) else stat.S_IRUSR | stat.S_IWUSR
+        if (stat.S_ISDIR(mode) or stat.S_ISREG(mode)) and mode & needed != needed:
+            os.chmod(path, stat.S_IMODE(mode) | needed)
+        if stat.S_ISDIR(mode):
+            pending += [os.path.join(path, name) for name in os.listdir(path)]
+
+
 def remove_tree(folder: Path) -> None:
-    """Delete a task's folder whatever modes the app left on it; a folder that is gone is fine."""
-
-    def unlock_and_retry(remove: object, path: str, problem: BaseException) -> None:
-        if isinstance(problem, FileNotFoundError):
-            return
-        os.chmod(os.path.dirname(path), 0o700)
-        if not os.path.islink(path):
-            os.chmod(path, 0o700)
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        else:
-            os.unlink(path)
-
-    shutil.rmtree(folder, onerror=lambda remove, path, info: unlock_and_retry(remove, path, info[1]))
+    """Delete a task's folder, whatever modes the app left on it; a folder that is gone is fine."""
+    give_back(folder)
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+    except (OSError, RecursionError):
+        # Deeper than a path or our stack goes; the system's own tool walks any depth.
+        subprocess.run(["rm", "-rf", "--", os.fspath(folder)], check=True, capture_output=True)

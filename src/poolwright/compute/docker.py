@@ -13,7 +13,7 @@ import json
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import datetime
 
@@ -306,9 +306,14 @@ class DockerEngine:
         return container
 
     async def _own(self, *, only_running: bool = False) -> list[tuple[TaskId, DockerContainer]]:
+        filters: dict[str, list[str]] = {"label": [f"{name}={it}" for name, it in self._labels.items()]}
+        if only_running:
+            filters["status"] = ["running"]
         return [
             (TaskId(Hash32.parse(container["Labels"][LABEL_TASK])), container)
-            for container in await _labelled(self._docker, self._labels, only_running=only_running)
+            for container in await self._docker.containers.list(
+                all=not only_running, filters=json.dumps(filters)
+            )
         ]
 
     async def _local_image(self, image: str) -> ImageRef | None:
@@ -371,23 +376,6 @@ async def local_image(docker: Docker, image: str) -> ImageRef | None:
         digests=tuple(digest.rsplit("@", 1)[-1] for digest in shown.get("RepoDigests") or ()),
         size_bytes=int(shown["Size"]),
     )
-
-
-async def remove_containers(network: str, *, host: str | None = None) -> int:
-    """Remove every container of a network, of whichever worker; answers how many. For the devnet's `down`."""
-    async with _engine_call(f"remove the containers of network {network}"), connect(host) as docker:
-        left_over = await _labelled(docker, {LABEL_NETWORK: network})
-        await asyncio.gather(*(_remove(container) for container in left_over))
-        return len(left_over)
-
-
-async def _labelled(
-    docker: Docker, labels: Mapping[str, str], *, only_running: bool = False
-) -> list[DockerContainer]:
-    filters: dict[str, list[str]] = {"label": [f"{name}={value}" for name, value in labels.items()]}
-    if only_running:
-        filters["status"] = ["running"]
-    return await docker.containers.list(all=not only_running, filters=json.dumps(filters))
 
 
 async def _kill(container: DockerContainer) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from engine_programs import PROGRAMS, REAL_ONLY, twin_app
 
-from poolwright.compute.docker import DockerEngine, remove_containers
+from poolwright.compute.docker import DockerEngine
 from poolwright.compute.fake import FakeEngine, FakeHost
 from poolwright.compute.images import BUSYBOX, build_image, context_tar, debian_rootfs
 from poolwright.compute.port import MIB, Engine, Limits, RunSpec
@@ -138,15 +138,15 @@ async def docker_bench(folder: Path) -> AsyncIterator[Bench]:
 
     nowhere = f"unix://{folder}/no-engine.sock"
     broken = DockerEngine(worker_name=network, worker=WORKER, network=network, host=nowhere)
-    engines.append(broken)
     try:
         yield Bench(
             folder=folder, new_engine=new_engine, engine=new_engine(), broken_engine=broken, is_real=True
         )
     finally:
         for engine in engines:
+            await engine.sweep([])
             await engine.close()
-        await remove_containers(network)
+        await broken.close()
 
 
 @pytest.fixture(params=["twin", pytest.param("docker", marks=pytest.mark.engine)])
