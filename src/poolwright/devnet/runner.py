@@ -42,7 +42,7 @@ READY_SECONDS = 90.0
 """Longest time from the first start to every part's answer."""
 
 PROBE_PAUSE_SECONDS = 0.03
-TAIL_LINES = 12
+TAIL_LINES = 6
 
 
 class Runner:

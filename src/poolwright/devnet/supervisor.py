@@ -8,7 +8,7 @@ the result repository, then the chain.
        ▲                   │                    │
        └───── back-off ────┴───── exited ───────┘          a crash is restarted, later and later
                            │
-                           └── exited with 2, or CRASH_LIMIT times in a row ──► FAILED
+                           └── exited with 2, or too often in a row ──► FAILED
     any ──stop──► STOPPING ──exited──► STOPPED             killed when it takes too long
 
 Exit code 2 is `InputError`: the part was told something wrong, and telling it again cannot help. A part that
@@ -29,6 +29,8 @@ FIRST_BACK_OFF_SECONDS = 0.25
 LONGEST_BACK_OFF_SECONDS = 15.0
 STEADY_SECONDS = 30.0
 CRASH_LIMIT = 8
+FIRST_CRASH_LIMIT = 3
+"""For a part that never answered: it will not, and somebody waits for it."""
 STOP_SECONDS = 15.0
 INPUT_ERROR_EXIT = 2
 
@@ -61,6 +63,7 @@ class Part:
     phase: Phase = Phase.WAITING
     restarts: int = 0
     crashes_in_a_row: int = 0
+    has_answered: bool = False
     start_at: float = 0.0
     """Not started before this time."""
     since: float = 0.0
@@ -174,7 +177,7 @@ def step(network: Network, event: Event) -> tuple[Network, tuple[Effect, ...]]:
         case PartAnswered(name=name, at=now):
             part = draft.parts[name]
             if part.phase is Phase.STARTING:
-                draft.swap(replace(part, phase=Phase.READY, since=now))
+                draft.swap(replace(part, phase=Phase.READY, since=now, has_answered=True))
         case PartExited(name=name, code=code, at=now):
             if draft.parts[name].phase in RUNNING:
                 _exited(draft, draft.parts[name], code, now)
@@ -214,7 +217,8 @@ def _exited(draft: _Draft, part: Part, code: int, now: float) -> None:
     was_steady = part.phase is Phase.READY and now - part.since >= STEADY_SECONDS
     crashes = 1 if was_steady else part.crashes_in_a_row + 1
     part = replace(part, since=now, last_exit=code, crashes_in_a_row=crashes)
-    if code == INPUT_ERROR_EXIT or crashes >= CRASH_LIMIT:
+    limit = CRASH_LIMIT if part.has_answered else FIRST_CRASH_LIMIT
+    if code == INPUT_ERROR_EXIT or crashes >= limit:
         why = "it was given something wrong" if code == INPUT_ERROR_EXIT else f"{crashes} times in a row"
         draft.effects.append(Tell(line=f"{part.name} ended ({_exit_text(code)}): {why}; not started again"))
         draft.swap(replace(part, phase=Phase.FAILED))

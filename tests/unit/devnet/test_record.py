@@ -55,7 +55,9 @@ def test_record_comes_back_from_its_file(tmp_path: Path) -> None:
 def test_network_json_has_the_published_keys() -> None:
     content = to_json(RECORD)
 
-    assert {"chainId", "rpcUrl", "hub", "rlc", "registries", "workerpool", "services", "wallets"} <= set(content)
+    assert {"chainId", "rpcUrl", "hub", "rlc", "registries", "workerpool", "services", "wallets"} <= set(
+        content
+    )
     assert set(content["registries"]) == {"app", "dataset", "workerpool"}
     assert set(content["services"]) == {"chain", "results", "scheduler"}
     assert set(content["wallets"]["worker-1"]) == {"role", "address", "keystore", "passwordFile"}

@@ -6,6 +6,7 @@ import pytest
 
 from poolwright.devnet.supervisor import (
     CRASH_LIMIT,
+    FIRST_CRASH_LIMIT,
     STEADY_SECONDS,
     STOP_SECONDS,
     Effect,
@@ -124,6 +125,15 @@ def test_crash_loop_ends_in_failed() -> None:
     assert told == Tell(line="scheduler ended (exit code 1): 8 times in a row; not started again")
     assert [part.name for part in talk.network.failed] == ["scheduler"]
     assert next_deadline(talk.network) is None
+
+
+def test_part_that_never_answered_fails_sooner() -> None:
+    talk = Talk(Part(name="scheduler", rank=0))
+    for now in range(0, 60 * FIRST_CRASH_LIMIT, 60):
+        talk.hear(Tick(at=now))
+        talk.hear(PartExited(name="scheduler", code=1, at=now + 1))
+
+    assert talk.phase("scheduler") is Phase.FAILED
 
 
 def test_wrong_input_is_not_tried_twice() -> None:
