@@ -20,7 +20,6 @@ from poolwright.store.port import (
     Snapshot,
     Story,
     already_done,
-    key_taken,
 )
 
 
@@ -34,7 +33,7 @@ class MemoryStore:
         self._events: list[LoggedEvent] = []
         self._effects: dict[EffectId, LoggedEffect] = {}
         self._pending: dict[EffectId, None] = {}  # in the order of ids, so that reading it is cheap
-        self._effect_by_key: dict[tuple[str, str], EffectId] = {}
+        self._pending_twin: dict[tuple[str, str, bytes], EffectId] = {}
         self._marks: dict[str, bytes] = {}
         self._records: dict[tuple[str, str], bytes] = {}
         self._snapshots: list[Snapshot] = []
@@ -125,16 +124,6 @@ class MemoryStore:
 
     def _check(self, commit: Commit) -> None:
         """Refuse before anything has changed."""
-        new: dict[tuple[str, str], EffectRow] = {}
-        for row in commit.effects:
-            known = self._effect_by_key.get((row.lane, row.key))
-            body = (
-                self._effects[known].body
-                if known is not None
-                else new.setdefault((row.lane, row.key), row).body
-            )
-            if body != row.body:
-                raise key_taken(row, known if known is not None else EffectId(self._last_effect + 1))
         seen: set[EffectId] = set()
         for effect_id in commit.done:
             if effect_id not in self._pending or effect_id in seen:
@@ -150,12 +139,12 @@ class MemoryStore:
         return event_id
 
     def _append_effect(self, row: EffectRow, event_ids: tuple[EventId, ...]) -> tuple[EffectId, bool]:
-        known = self._effect_by_key.get((row.lane, row.key))
-        if known is not None:
-            return known, False
+        twin = self._pending_twin.get((row.lane, row.key, row.body))
+        if twin is not None:
+            return twin, False
         self._last_effect += 1
         effect_id = EffectId(self._last_effect)
-        self._effect_by_key[row.lane, row.key] = effect_id
+        self._pending_twin[row.lane, row.key, row.body] = effect_id
         self._pending[effect_id] = None
         self._effects[effect_id] = LoggedEffect(
             id=effect_id,
@@ -171,4 +160,5 @@ class MemoryStore:
 
     def _mark_done(self, effect_id: EffectId) -> None:
         del self._pending[effect_id]
-        self._effects[effect_id] = replace(self._effects[effect_id], is_done=True)
+        effect = self._effects[effect_id] = replace(self._effects[effect_id], is_done=True)
+        del self._pending_twin[effect.lane, effect.key, effect.body]

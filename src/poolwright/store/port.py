@@ -12,8 +12,8 @@ Rules that every implementation keeps, tested on each by the same suite in `test
 - Commits of several callers may share one transaction; one that is refused does not harm its neighbours.
 - Effect ids ascend over all lanes and are never used twice, so within a lane the id is a sequence number;
   numbers may be missing.
-- A lane holds a key once. The same effect again is not stored again: `Committed` gives the id of the first
-  one, and `is_new` says which. Another body under a known key raises InvariantBroken.
+- The same effect (lane, key and body) is not stored a second time while it is pending: `Committed` gives the
+  id of the first one, and `is_new` says which. Once it is done it may be asked for again.
 - An effect is marked done once. Marking it a second time, or one that does not exist, raises
   InvariantBroken, so the outcome of an effect cannot be recorded twice. `done_through` is the bulk form for
   messages, where a repeated confirmation is harmless.
@@ -48,7 +48,10 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectRow:
-    """One effect to be done. `key` makes it unique in its lane; `cause` counts events of the same commit."""
+    """One effect to be done.
+
+    `key` is its identity within its lane; `cause` counts the events of the same commit from 0.
+    """
 
     lane: str
     key: str
@@ -87,7 +90,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Committed:
-    """The ids given, in the order of the commit's rows; `is_new[i]` is false for an effect already known."""
+    """The ids given, in the order of the commit's rows; `is_new` is false for an effect already pending."""
 
     event_ids: tuple[EventId, ...]
     effect_ids: tuple[EffectId, ...]
@@ -193,14 +196,4 @@ def already_done(effect_id: EffectId) -> InvariantBroken:
     """The refusal of a second outcome for one effect."""
     return InvariantBroken(
         f"effect {effect_id} cannot be marked done", code="effect-done", expected="an effect that is pending"
-    )
-
-
-def key_taken(row: EffectRow, effect_id: EffectId) -> InvariantBroken:
-    """The refusal of another effect under a known key."""
-    return InvariantBroken(
-        f"effect key {row.key!r} in lane {row.lane!r}",
-        code="effect-key-taken",
-        expected=f"the body of effect {effect_id}",
-        got=f"another body ({row.kind})",
     )

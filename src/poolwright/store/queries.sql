@@ -10,11 +10,12 @@ SELECT coalesce(max(id), 0) FROM effects;
 INSERT INTO events (id, kind, task_id, at, body) VALUES (?, ?, ?, ?, ?);
 
 -- name: insert_effect
-INSERT INTO effects (id, lane, key, kind, task_id, cause, body) VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (lane, key) DO NOTHING;
+INSERT INTO effects (id, lane, key, kind, task_id, cause, body)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
+WHERE NOT EXISTS (SELECT 1 FROM effects WHERE is_done = 0 AND lane = ?2 AND key = ?3 AND body = ?7);
 
--- name: effect_by_key
-SELECT id, body FROM effects WHERE lane = ? AND key = ?;
+-- name: pending_twin
+SELECT id FROM effects WHERE is_done = 0 AND lane = ? AND key = ? AND body = ?;
 
 -- name: mark_done
 UPDATE effects SET is_done = 1 WHERE id = ? AND is_done = 0;
@@ -42,7 +43,8 @@ DELETE FROM snapshots WHERE upto NOT IN (SELECT upto FROM snapshots ORDER BY upt
 SELECT id, kind, task_id, at, body FROM events WHERE id > ? ORDER BY id LIMIT ?;
 
 -- name: pending
-SELECT id, lane, key, kind, task_id, cause, is_done, body FROM effects WHERE is_done = 0 ORDER BY id;
+SELECT id, lane, key, kind, task_id, cause, is_done, body FROM effects INDEXED BY effects_pending
+WHERE is_done = 0 ORDER BY id;
 
 -- name: pending_in_lane
 SELECT id, lane, key, kind, task_id, cause, is_done, body FROM effects

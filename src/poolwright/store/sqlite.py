@@ -28,7 +28,6 @@ from poolwright.store.port import (
     EventId,
     Snapshot,
     already_done,
-    key_taken,
 )
 from poolwright.store.sqlite_file import FileLock, explain, explained, open_for_reading, open_for_writing
 from poolwright.store.sqlite_reads import SqliteReads
@@ -234,16 +233,14 @@ class _Writer:
             ],
         )
         ids = [EffectId(n) for n in range(first, first + len(commit.effects))]
-        if cursor.rowcount < len(ids):  # some were known already
-            kept = [self._known(row) for row in commit.effects]
+        if cursor.rowcount < len(ids):  # some were pending already
+            kept = [self._pending_id(row) for row in commit.effects]
             return tuple(kept), tuple(a == b for a, b in zip(ids, kept, strict=True))
         return tuple(ids), (True,) * len(ids)
 
-    def _known(self, row: EffectRow) -> EffectId:
-        effect_id, body = self._run_sql(self._queries["effect_by_key"], (row.lane, row.key)).fetchone()
-        if body != row.body:
-            raise key_taken(row, EffectId(effect_id))
-        return EffectId(effect_id)
+    def _pending_id(self, row: EffectRow) -> EffectId:
+        found = self._run_sql(self._queries["pending_twin"], (row.lane, row.key, row.body)).fetchone()
+        return EffectId(found[0])
 
 
 def _answer(group: list[_Request], answers: list[object]) -> None:

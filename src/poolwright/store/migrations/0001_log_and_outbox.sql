@@ -21,8 +21,7 @@ CREATE TABLE effects (
     body    BLOB    NOT NULL
 ) STRICT;
 
-CREATE UNIQUE INDEX effects_by_key ON effects (lane, key);
-CREATE INDEX effects_pending ON effects (lane, id) WHERE is_done = 0;
+CREATE INDEX effects_pending ON effects (lane, key) WHERE is_done = 0;
 CREATE INDEX effects_by_task ON effects (task_id) WHERE task_id IS NOT NULL;
 
 CREATE TABLE marks (
