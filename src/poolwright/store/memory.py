@@ -51,12 +51,13 @@ class MemoryStore:
         await self._turn()
         self._check(commit)
         event_ids = tuple(self._append_event(commit, index) for index in range(len(commit.events)))
-        effects = [self._append_effect(row, event_ids) for row in commit.effects]
         for effect_id in commit.done:
             self._mark_done(effect_id)
         for lane, upto in commit.done_through.items():
             for effect_id in [e for e in self._pending if e <= upto and self._effects[e].lane == lane]:
                 self._mark_done(effect_id)
+        # After `done`: what ends here may be asked for again here.
+        effects = [self._append_effect(row, event_ids) for row in commit.effects]
         self._marks.update(commit.marks)
         for place, body in commit.records.items():
             if body is None:

@@ -13,7 +13,8 @@ Rules that every implementation keeps, tested on each by the same suite in `test
 - Effect ids ascend over all lanes and are never used twice, so within a lane the id is a sequence number;
   numbers may be missing.
 - The same effect (lane, key and body) is not stored a second time while it is pending: `Committed` gives the
-  id of the first one, and `is_new` says which. Once it is done it may be asked for again.
+  id of the first one, and `is_new` says which. Once it is done, even by the same commit, it may be asked
+  for again.
 - An effect is marked done once. Marking it a second time, or one that does not exist, raises
   InvariantBroken, so the outcome of an effect cannot be recorded twice. `done_through` is the bulk form for
   messages, where a repeated confirmation is harmless.

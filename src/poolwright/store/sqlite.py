@@ -183,12 +183,14 @@ class _Writer:
     def _apply_commit(self, commit: Commit) -> Committed:
         sql, run = self._queries, self._run_sql
         event_ids = self._append_events(commit)
-        effect_ids, is_new = self._append_effects(commit, event_ids)
         for effect_id in commit.done:
             if run(sql["mark_done"], (effect_id,)).rowcount != 1:
                 raise already_done(effect_id)
         for lane, effect_id in commit.done_through.items():
             run(sql["mark_done_through"], (lane, effect_id))
+        effect_ids, is_new = self._append_effects(
+            commit, event_ids
+        )  # after `done`: it may be asked for again
         for name, body in commit.marks.items():
             run(sql["put_mark"], (name, body))
         for (kind, key), record in commit.records.items():

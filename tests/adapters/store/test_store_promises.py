@@ -138,6 +138,19 @@ async def test_an_effect_that_is_done_can_be_asked_for_again(store: Store) -> No
     assert await pending_keys(store) == ["a"]
 
 
+async def test_one_commit_may_end_an_effect_and_ask_for_it_again(store: Store) -> None:
+    first = await store.commit(Commit(effects=[effect("a"), effect("b", "worker:1")]))
+    again = await store.commit(
+        Commit(
+            done=first.effect_ids[:1],
+            done_through={"worker:1": first.effect_ids[1]},
+            effects=[effect("a"), effect("b", "worker:1")],
+        )
+    )
+    assert again.is_new == (True, True)
+    assert await pending_keys(store) == ["a", "b"]
+
+
 async def test_a_refused_commit_does_not_harm_those_beside_it(store: Store) -> None:
     results = await asyncio.gather(
         *[
