@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -101,18 +103,19 @@ class _Pages:
 
     async def upload(self, request: Request) -> Response:
         outcome = "internal"
+        body = request.stream()
         with self._metrics.upload_seconds.time():
             try:
                 task_id = _task_id(request)
                 _check_is_zip(request)
                 stored = await self._intake.take_result(
-                    task_id, request.headers.get("authorization", ""), _announced(request), request.stream()
+                    task_id, request.headers.get("authorization", ""), _announced(request), body
                 )
                 outcome = "stored"
             except PoolwrightError as problem:
                 outcome = problem.code
                 log.info("upload refused", path=request.url.path, code=problem.code, reason=str(problem))
-                await _drain(request)
+                await _drain(request, body)
                 raise
             except ClientDisconnect:
                 outcome = "client-left"
@@ -140,11 +143,12 @@ class _Pages:
         return serve(self._storage, request.path_params["cid"], request)
 
     async def add(self, request: Request) -> Response:
+        body = request.stream()
         try:
-            cid = await self._intake.take_file(_announced(request), request.stream())
+            cid = await self._intake.take_file(_announced(request), body)
         except PoolwrightError as problem:
             log.info("file refused", code=problem.code, reason=str(problem))
-            await _drain(request)
+            await _drain(request, body)
             raise
         except ClientDisconnect:
             return Response(status_code=400)
@@ -255,8 +259,8 @@ def _announced(request: Request) -> int:
     return int(request.headers.get("content-length", "0"))
 
 
-async def _drain(request: Request) -> None:
-    """Read on for a moment after a refusal.
+async def _drain(request: Request, body: AsyncIterator[bytes]) -> None:
+    """Read what is left of a refused body, for a moment.
 
     A connection closed on unread bytes is reset, and the reset can overtake our answer. A client that
     asked with `Expect: 100-continue` waits for the answer and has sent nothing.
@@ -264,15 +268,12 @@ async def _drain(request: Request) -> None:
     if request.headers.get("expect", "").lower() == "100-continue":
         return
     drained = 0
-    try:
+    with suppress(TimeoutError, ClientDisconnect):
         async with asyncio.timeout(DRAIN_SECONDS):
-            while drained < DRAIN_BYTES:
-                message = await request.receive()
-                drained += len(message.get("body", b""))
-                if not message.get("more_body", False):
+            async for chunk in body:
+                drained += len(chunk)
+                if drained > DRAIN_BYTES:
                     return
-    except TimeoutError:
-        return
 
 
 def _as_json(problem: PoolwrightError) -> dict[str, object]:
@@ -293,6 +294,8 @@ async def _refused(request: Request, problem: Exception) -> Response:
     if status == 500:
         log.error("request failed", path=request.url.path, code=problem.code, reason=str(problem))
     headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
+    if status == 408:
+        headers["Connection"] = "close"
     if status == 401:
         headers["WWW-Authenticate"] = "PoolwrightUpload"
     return JSONResponse(_as_json(problem), status_code=status, headers=headers)

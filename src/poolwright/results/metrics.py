@@ -30,6 +30,9 @@ class Metrics:
         self.free = Gauge(
             "poolwright_results_free_bytes", "Bytes that new files may still take.", registry=self.registry
         )
+        self.connections = Gauge(
+            "poolwright_results_connections", "Open connections, idle ones too.", registry=self.registry
+        )
         self.responses = Counter(
             "poolwright_results_responses",
             "HTTP answers by method and status.",

@@ -32,7 +32,7 @@ from poolwright.results.storage import Storage
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-FIRST_LOOK_SECONDS = 3.0
+FIRST_LOOK_SECONDS = 2.0
 """How long the start waits for the chain before it goes on without."""
 SHUTDOWN_SECONDS = 10
 MAX_CONNECTIONS = 1000
@@ -121,6 +121,7 @@ def _start(config: ResultsConfig, storage: Storage, ledger: Ledger, listener: so
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
     )
+    metrics.connections.set_function(lambda: len(server.server_state.connections))
     task = asyncio.create_task(_serve(server, listener))
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
