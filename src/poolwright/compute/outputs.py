@@ -143,24 +143,32 @@ def write_archive(output_dir: Path, archive: Path) -> Archive:
 
 
 def describe_failure(
-    output_dir: Path, *, cause: str, exit_code: int | None = None, log_dir: Path | None = None
+    output_dir: Path,
+    *,
+    cause: str,
+    exit_code: int | None = None,
+    log_dir: Path | None = None,
+    has_callback: bool = False,
 ) -> ComputedResult:
     """Replace what a failed app left by a description of the failure, the same on every worker.
 
     The requester gets it as the task's result (section 9.3), with the app's logs beside it; only cause and
-    exit code make the digest.
+    exit code make the digest. For a deal with a callback its contract receives the description.
     """
     remove_tree(output_dir)
     output_dir.mkdir(parents=True)
     failure: dict[str, str | int] = {"cause": cause}
     if exit_code is not None:
         failure["exit-code"] = exit_code
-    (output_dir / ERROR_TXT).write_text(json.dumps([failure], sort_keys=True) + "\n")
+    description = json.dumps([failure], sort_keys=True) + "\n"
+    (output_dir / ERROR_TXT).write_text(description)
     computed = {OUTPUT_PATH_KEY: f"{IEXEC_OUT}/{ERROR_TXT}", "error-message": cause}
+    if has_callback:
+        computed[CALLBACK_KEY] = "0x" + description.encode().hex()
     (output_dir / COMPUTED_JSON).write_text(json.dumps(computed, sort_keys=True) + "\n")
     if log_dir is not None:
         add_logs(output_dir, log_dir)
-    return read_result(output_dir)
+    return read_result(output_dir, has_callback=has_callback)
 
 
 # -- computed.json ---------------------------------------------------------------------------------------

@@ -1,0 +1,164 @@
+"""From the hub's logs to the facts that the scheduler's mind is told.
+
+A batch of logs becomes a batch of events, committed together with the place up to which the chain was read:
+no gap and no double, whatever dies in between. A deal that cannot be read yet (a node behind the one that
+gave the log) is asked for again until it can; nothing is skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from poolwright.chain.logs import LogBatch
+from poolwright.chain.reads import HubReader
+from poolwright.chain.rpc import RpcError, back_off
+from poolwright.poco import consensus, events, ids
+from poolwright.poco.deadlines import reveal_deadline
+from poolwright.poco.errors import PeerError, Unavailable
+from poolwright.poco.types import Address, BlockStamp, DealId, Hash32, TaskId, WorkerAddress
+from poolwright.scheduler.events import (
+    ChainDealMatched,
+    ChainRef,
+    ChainTaskClaimed,
+    ChainTaskConsensusReached,
+    ChainTaskContributed,
+    ChainTaskFinalized,
+    ChainTaskInitialized,
+    ChainTaskReopened,
+    ChainTaskRevealed,
+    DealTerms,
+    PoolEvent,
+)
+from poolwright.scheduler.task import Task
+
+log = structlog.get_logger(__name__)
+
+TOPICS: Final[tuple[Hash32, ...]] = tuple(
+    events.TOPICS[kind]
+    for kind in (
+        events.SchedulerNotice,
+        events.TaskInitialize,
+        events.TaskContribute,
+        events.TaskConsensus,
+        events.TaskReveal,
+        events.TaskReopen,
+        events.TaskFinalize,
+        events.TaskClaimed,
+    )
+)
+
+
+class ChainWatch:
+    """Reads what logs do not carry: a deal's terms, a contributor's weight."""
+
+    def __init__(
+        self, hub: HubReader, workerpool: Address, known_task: Callable[[TaskId], Task | None]
+    ) -> None:
+        self._hub = hub
+        self._workerpool = workerpool
+        self._known_task = known_task
+
+    async def facts(self, batch: LogBatch) -> list[PoolEvent]:
+        """The events of a batch that concern this pool, in the order of the chain."""
+        facts: list[PoolEvent] = []
+        fresh: dict[TaskId, DealTerms] = {}
+        for entry in batch.logs:
+            event = events.decode_log(entry)
+            if event is None:
+                continue
+            ref = ChainRef(block=entry.block.number, tx_hash=entry.tx_hash)
+            if isinstance(event, events.SchedulerNotice):
+                if event.workerpool == self._workerpool:
+                    terms = await self._patiently(event.deal_id, entry.block)
+                    facts.append(ChainDealMatched(at=entry.block.timestamp, terms=terms, ref=ref))
+                    fresh.update(
+                        (ids.task_id(terms.deal_id, index), terms)
+                        for index in range(terms.bot_first, terms.bot_first + terms.bot_size)
+                    )
+                continue
+            fact = await self._task_fact(event, entry.block, ref, fresh)
+            if fact is not None:
+                facts.append(fact)
+        return facts
+
+    async def _task_fact(
+        self,
+        event: events.HubEvent,
+        block: BlockStamp,
+        ref: ChainRef,
+        fresh: dict[TaskId, DealTerms],
+    ) -> PoolEvent | None:
+        task_id: TaskId | None = getattr(event, "task_id", None)
+        if task_id is None:
+            return None
+        known = self._known_task(task_id)
+        terms = fresh.get(task_id) or (known.deal if known else None)
+        if terms is None:
+            return None
+        at = block.timestamp
+        match event:
+            case events.TaskInitialize():
+                return ChainTaskInitialized(at=at, task_id=task_id, ref=ref)
+            case events.TaskContribute(worker=worker, result_hash=result_hash):
+                score = await self._hub.score(worker, at=block)
+                return ChainTaskContributed(
+                    at=at,
+                    task_id=task_id,
+                    worker=WorkerAddress(worker),
+                    result_hash=result_hash,
+                    weight=consensus.weight(score),
+                    ref=ref,
+                )
+            case events.TaskConsensus(consensus=agreed):
+                return ChainTaskConsensusReached(
+                    at=at,
+                    task_id=task_id,
+                    consensus=agreed,
+                    reveal_deadline=reveal_deadline(at, terms.timeref),
+                    ref=ref,
+                )
+            case events.TaskReveal(worker=worker, digest=digest):
+                return ChainTaskRevealed(
+                    at=at, task_id=task_id, worker=WorkerAddress(worker), digest=digest, ref=ref
+                )
+            case events.TaskReopen():
+                return ChainTaskReopened(at=at, task_id=task_id, ref=ref)
+            case events.TaskFinalize(results=results):
+                return ChainTaskFinalized(at=at, task_id=task_id, results=results, ref=ref)
+            case events.TaskClaimed():
+                return ChainTaskClaimed(at=at, task_id=task_id, ref=ref)
+            case _:
+                return None
+
+    async def _patiently(self, deal_id: DealId, block: BlockStamp) -> DealTerms:
+        attempt = 0
+        while True:
+            try:
+                return await self._terms(deal_id, block)
+            except (Unavailable, RpcError, PeerError) as problem:
+                attempt += 1
+                log.warning(
+                    "deal unreadable, asking again", deal=str(deal_id), attempt=attempt, reason=str(problem)
+                )
+                await asyncio.sleep(back_off(attempt, 0.5))
+
+    async def _terms(self, deal_id: DealId, block: BlockStamp) -> DealTerms:
+        deal = await self._hub.deal(deal_id, at=block)
+        category = await self._hub.category(deal.category, at=block)
+        return DealTerms(
+            deal_id=deal_id,
+            start_time=deal.start_time,
+            timeref=category.timeref,
+            trust=deal.trust,
+            tag=deal.tag,
+            bot_first=deal.bot_first,
+            bot_size=deal.bot_size,
+            requester=deal.requester,
+            app=deal.app.pointer,
+            has_callback=bool(deal.callback),
+            workerpool_price=deal.workerpool.price,
+        )

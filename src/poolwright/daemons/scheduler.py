@@ -1,0 +1,200 @@
+"""`poolwright scheduler run`: the mind of one workerpool with its hands, doors and watch of the chain."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from typing import Final
+
+import aiohttp
+import structlog
+import uvicorn
+
+from poolwright import __version__
+from poolwright.chain.blocks import check_chain
+from poolwright.chain.heads import Heads
+from poolwright.chain.logs import follow
+from poolwright.chain.reads import HubReader
+from poolwright.chain.rpc import Rpc
+from poolwright.chain.wallet import Wallet
+from poolwright.daemons.chain_clock import HeadsClock
+from poolwright.daemons.chain_watch import TOPICS, ChainWatch
+from poolwright.daemons.config import SchedulerConfig
+from poolwright.daemons.home import at_home, open_wallet, own_secret, poll_seconds, transaction_sender
+from poolwright.daemons.mailbox import Mailboxes
+from poolwright.daemons.minds import SchedulerMind
+from poolwright.daemons.runner import Runner
+from poolwright.daemons.scheduler_api import SchedulerApi
+from poolwright.daemons.scheduler_hands import LANES, SchedulerHands, instruction_of
+from poolwright.daemons.sessions import Sessions
+from poolwright.daemons.tx_journal import StoreTxJournal
+from poolwright.poco.errors import InputError
+from poolwright.poco.types import BlockStamp, Hash32
+from poolwright.scheduler.effects import Effect, TellWorker
+from poolwright.scheduler.events import PoolEvent
+from poolwright.scheduler.pool import Pool
+from poolwright.serving.http import SHUTDOWN_SECONDS, listen, serve, url_of
+from poolwright.serving.logs import log_json
+from poolwright.store.port import Store
+from poolwright.wire import codec
+from poolwright.wire.messages import MAX_MESSAGE_BYTES
+
+log = structlog.get_logger(__name__)
+
+CURSOR_MARK: Final = "chain-cursor"
+LEDGER_MARK: Final = "ledger"
+KEY_MARK: Final = "login-key"
+IDLE_BLOCKS: Final = 50
+"""Blocks without anything for us after which the place in the chain is stored all the same."""
+
+
+def run(config: SchedulerConfig) -> None:
+    """Run until SIGTERM or SIGINT. Raises InputError when the configuration does not fit the chain."""
+    log_json()
+    asyncio.run(_run(config))
+
+
+async def _run(config: SchedulerConfig) -> None:
+    listener = listen(config.host, config.port, setting="IEXEC_CORE_HOST and IEXEC_CORE_PORT")
+    async with AsyncExitStack() as stack:
+        stack.callback(listener.close)
+        wallet = await open_wallet(config.wallet, os.environ)
+        rpc = await stack.enter_async_context(Rpc(config.chain.rpc_urls))
+        await check_chain(rpc, config.chain.chain_id, config.chain.hub)
+        hub = HubReader(rpc, config.chain.hub)
+        await _check_owner(hub, config, wallet)
+        store = await at_home(stack, config.folder, config.chain, config.workerpool, wallet.address)
+        heads = await stack.enter_async_context(
+            Heads(rpc, confirmations=config.chain.confirmations, poll_seconds=poll_seconds(config.chain))
+        )
+        await heads.beyond(None)
+        clock = HeadsClock(heads)
+        sender = await transaction_sender(stack, rpc, wallet, heads, StoreTxJournal(store), config.chain)
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        mailboxes: Mailboxes[TellWorker] = Mailboxes(store)
+        hands = SchedulerHands(
+            hub=hub,
+            hub_address=config.chain.hub,
+            sender=sender,
+            mailboxes=mailboxes,
+            http=http,
+            results_url=config.results_url,
+            chain_now=clock.now,
+        )
+        mind = SchedulerMind(check_invariants=config.check_invariants)
+        runner: Runner[Pool, PoolEvent, Effect] = Runner(
+            mind=mind, hands=hands, store=store, clock=clock, lanes=LANES
+        )
+        await runner.start()
+        stack.push_async_callback(runner.stop)
+        sessions = Sessions(
+            store=store,
+            mailboxes=mailboxes,
+            inbox=runner,
+            hub=hub,
+            ledger=Hash32(await own_secret(store, LEDGER_MARK)),
+            results_url=config.results_url,
+            silence_seconds=config.silence_seconds,
+            chain_now=clock.now,
+            instruction_of=lambda effect: instruction_of(effect, wallet),
+        )
+        sessions.expect(runner.state.workers)
+        api = SchedulerApi(
+            pool=lambda: runner.state,
+            sessions=sessions,
+            token_key=await own_secret(store, KEY_MARK),
+            chain_id=config.chain.chain_id,
+            workerpool=config.workerpool,
+            workers_allowed=config.workers_allowed,
+            health=lambda: _health(config, wallet, heads, runner, sessions),
+        )
+        server = _server(api)
+        log.info("listening", url=url_of(listener), workerpool=str(config.workerpool), pid=os.getpid())
+        watch = ChainWatch(hub, config.workerpool, runner.state.tasks.get)
+        try:
+            async with asyncio.TaskGroup() as group:
+                serving = group.create_task(serve(server, listener))
+                helpers = [
+                    group.create_task(_follow_chain(config, rpc, heads, store, runner, watch)),
+                    group.create_task(sessions.watch_silence()),
+                    group.create_task(runner.wait()),
+                ]
+                serving.add_done_callback(lambda _: [helper.cancel() for helper in helpers])
+        except BaseExceptionGroup as group_problem:
+            server.should_exit = True
+            raise group_problem.exceptions[0] from None
+        log.info("stopped")
+
+
+async def _check_owner(hub: HubReader, config: SchedulerConfig, wallet: Wallet) -> None:
+    owner = await hub.workerpool_owner(config.workerpool)
+    if owner != wallet.address:
+        raise InputError(
+            f"workerpool {config.workerpool} does not belong to this wallet",
+            code="not-the-owner",
+            expected=f"the wallet of its owner {owner}",
+            got=str(wallet.address),
+            next_step="set POOL_ADDRESS or IEXEC_CORE_WALLET_PATH to the pair that belongs together",
+        )
+
+
+async def _follow_chain(
+    config: SchedulerConfig,
+    rpc: Rpc,
+    heads: Heads,
+    store: Store,
+    runner: Runner[Pool, PoolEvent, Effect],
+    watch: ChainWatch,
+) -> None:
+    """Turn logs into facts, from where the store says, for ever. Raises ChainReorganised."""
+    mark = await store.mark(CURSOR_MARK)
+    cursor = None if mark is None else codec.decode(BlockStamp, mark)
+    stored = cursor.number if cursor else config.start_block - 1
+    batches = follow(rpc, config.chain.hub, [TOPICS], cursor, config.start_block, heads)
+    async for batch in batches:
+        facts = await watch.facts(batch)
+        if facts or batch.upto.number - stored >= IDLE_BLOCKS:
+            await runner.put(*facts, marks={CURSOR_MARK: codec.encode(batch.upto)})
+            stored = batch.upto.number
+
+
+def _server(api: SchedulerApi) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            api.app(),
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_ping_interval=20,
+            ws_ping_timeout=20,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        )
+    )
+
+
+def _health(
+    config: SchedulerConfig,
+    wallet: Wallet,
+    heads: Heads,
+    runner: Runner[Pool, PoolEvent, Effect],
+    sessions: Sessions,
+) -> dict[str, object]:
+    """What works; `status` is "ok" or says that the chain does not answer."""
+    head = heads.current
+    return {
+        "status": "ok" if heads.trouble is None else "degraded",
+        "trouble": None if heads.trouble is None else str(heads.trouble),
+        "version": __version__,
+        "workerpool": str(config.workerpool),
+        "wallet": str(wallet.address),
+        "block": None if head is None else head.number,
+        "chainTime": None if head is None else head.timestamp,
+        "workersConnected": [str(worker) for worker in sessions.connected],
+        "tasks": len(runner.state.tasks),
+        "stoppedTasks": {str(task): why for task, why in runner.stopped_tasks.items()},
+        "waiting": runner.waiting,
+        "inFlight": dict(runner.in_flight),
+    }

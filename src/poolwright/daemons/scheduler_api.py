@@ -1,0 +1,207 @@
+"""The scheduler's HTTP face: workers log in and connect here, everybody else reads.
+
+Errors are `{code, message, details}`; the message says what was expected, what came and what to do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from poolwright import __version__
+from poolwright.daemons.sessions import Sessions
+from poolwright.poco.errors import PeerError, PoolwrightError
+from poolwright.poco.signatures import recover
+from poolwright.poco.types import Address, Hash32, TaskId, WorkerAddress
+from poolwright.scheduler import view
+from poolwright.scheduler.pool import Pool
+from poolwright.scheduler.task import Phase
+from poolwright.serving.http import error_body, status_of
+from poolwright.wire import codec
+from poolwright.wire.login import (
+    Challenge,
+    Login,
+    Token,
+    check_challenge,
+    check_token,
+    login_digest,
+    make_challenge,
+    make_token,
+)
+
+MAX_BODY_BYTES: Final = 4096
+
+Health = Callable[[], Mapping[str, object]]
+
+
+class SchedulerApi:
+    """Routes over the pool's state; `token_key` authenticates challenges and tokens (32 bytes)."""
+
+    def __init__(
+        self,
+        *,
+        pool: Callable[[], Pool],
+        sessions: Sessions,
+        token_key: bytes,
+        chain_id: int,
+        workerpool: Address,
+        workers_allowed: frozenset[Address],
+        health: Health,
+    ) -> None:
+        self._pool = pool
+        self._sessions = sessions
+        self._token_key = token_key
+        self._chain_id = chain_id
+        self._workerpool = workerpool
+        self._workers_allowed = workers_allowed
+        self._health = health
+        self._metrics = _Metrics()
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/health", self.health),
+                Route("/version", self.version),
+                Route("/metrics", self.metrics),
+                Route("/pool", self.pool),
+                Route("/tasks/{task_id}", self.task),
+                Route("/deals/{deal_id}/tasks", self.deal_tasks),
+                Route("/workers/challenge", self.challenge),
+                Route("/workers/login", self.login, methods=["POST"]),
+                WebSocketRoute("/workers/connect", _Connect(self)),
+            ],
+            exception_handlers={PoolwrightError: _explain, HTTPException: _explain_http},
+        )
+
+    async def health(self, _: Request) -> Response:
+        report = self._health()
+        return JSONResponse(report, 200 if report["status"] == "ok" else 503)
+
+    async def version(self, _: Request) -> Response:
+        return PlainTextResponse(__version__)
+
+    async def metrics(self, _: Request) -> Response:
+        return Response(self._metrics.text(self._pool(), self._sessions), media_type=CONTENT_TYPE_LATEST)
+
+    async def pool(self, _: Request) -> Response:
+        return JSONResponse(view.pool_model(self._pool()))
+
+    async def task(self, request: Request) -> Response:
+        task_id = TaskId(Hash32.parse(request.path_params["task_id"]))
+        task = self._pool().tasks.get(task_id)
+        if task is None:
+            raise HTTPException(404, f"task {task_id} is not one of this workerpool")
+        return JSONResponse(view.task_model(task))
+
+    async def deal_tasks(self, request: Request) -> Response:
+        deal_id = Hash32.parse(request.path_params["deal_id"])
+        found = [t for t in self._pool().tasks.values() if t.deal.deal_id == deal_id]
+        return JSONResponse({"tasks": [view.task_model(task) for task in found]})
+
+    async def challenge(self, request: Request) -> Response:
+        worker = self._allowed(Address.parse(request.query_params.get("walletAddress", "")))
+        challenge = make_challenge(self._token_key, worker, int(time.time()))
+        return Response(codec.encode(challenge), media_type="application/json")
+
+    async def login(self, request: Request) -> Response:
+        body = await _bounded_body(request)
+        login = codec.decode(Login, body)
+        worker = self._allowed(login.wallet_address)
+        challenge = Challenge(nonce=login.nonce, expires_at=login.expires_at)
+        now = int(time.time())
+        check_challenge(self._token_key, worker, challenge, now)
+        signer = recover(login_digest(self._chain_id, self._workerpool, worker, challenge), login.signature)
+        if signer != worker:
+            raise PeerError("login refused", code="wrong-signer", expected=str(worker), got=str(signer))
+        token = Token(token=make_token(self._token_key, worker, now))
+        return Response(codec.encode(token), media_type="application/json")
+
+    async def connect(self, socket: WebSocket) -> None:
+        """One worker's WebSocket, after its token."""
+        scheme, _, token = socket.headers.get("authorization", "").partition(" ")
+        try:
+            if scheme != "Bearer":
+                raise PeerError("no token", code="no-token", next_step="log in first")
+            worker = self._allowed(check_token(self._token_key, token, int(time.time())))
+        except PoolwrightError as problem:
+            self._sessions.refused[problem.code] += 1
+            await socket.close(1008, problem.code)
+            return
+        await socket.accept()
+        await self._sessions.serve(socket, worker)
+
+    def _allowed(self, worker: Address) -> WorkerAddress:
+        if self._workers_allowed and worker not in self._workers_allowed:
+            raise PeerError(
+                f"wallet {worker} may not join this workerpool",
+                code="not-allowed",
+                next_step="ask the workerpool's manager to add it to IEXEC_WORKERS_WHITELIST",
+            )
+        return WorkerAddress(worker)
+
+
+class _Connect:
+    """The WebSocket route as a raw ASGI endpoint."""
+
+    def __init__(self, api: SchedulerApi) -> None:
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._api.connect(WebSocket(scope, receive, send))
+
+
+class _Metrics:
+    """Gauges computed from the state when they are asked for."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._tasks = Gauge("poolwright_tasks", "Tasks by phase", ["phase"], registry=self._registry)
+        self._workers = Gauge("poolwright_workers_connected", "Connected workers", registry=self._registry)
+        self._slots = Gauge("poolwright_slots", "Slots of workers", ["state"], registry=self._registry)
+        self._refused = Gauge("poolwright_refused", "Refused messages", ["code"], registry=self._registry)
+
+    def text(self, pool: Pool, sessions: Sessions) -> bytes:
+        counts = dict.fromkeys(Phase, 0)
+        for task in pool.tasks.values():
+            counts[task.phase] += 1
+        for phase, count in counts.items():
+            self._tasks.labels(phase.value).set(count)
+        workers = pool.workers.values()
+        self._workers.set(len(sessions.connected))
+        self._slots.labels("free").set(sum(worker.free_slots for worker in workers))
+        self._slots.labels("computing").set(sum(len(worker.computing) for worker in workers))
+        for code, count in sessions.refused.items():
+            self._refused.labels(code).set(count)
+        return generate_latest(self._registry)
+
+
+async def _bounded_body(request: Request) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise HTTPException(413, f"body longer than {MAX_BODY_BYTES} bytes")
+    return body
+
+
+async def _explain(_: Request, problem: Exception) -> Response:
+    assert isinstance(problem, PoolwrightError)
+    return JSONResponse(error_body(problem), status_of(problem))
+
+
+async def _explain_http(_: Request, problem: Exception) -> Response:
+    assert isinstance(problem, HTTPException)
+    code = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}.get(problem.status_code, "http")
+    body = {"code": code, "message": problem.detail, "details": {}}
+    return JSONResponse(body, problem.status_code, headers=problem.headers)

@@ -1,0 +1,238 @@
+"""The scheduler's hands: transactions of the workerpool's owner, and questions to the result repository.
+
+Before a transaction is sent the chain is asked whether it still makes sense: what is there already, by
+anybody's doing, is *satisfied* and needs nothing more (its log is on the way to the mind); what can no longer
+be is *invalidated* and comes back as SubmissionFailed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, assert_never
+
+import aiohttp
+
+from poolwright.chain.reads import HubReader
+from poolwright.chain.sender import OutOfGas, TxRequest, TxReverted, TxSender
+from poolwright.chain.wallet import Wallet
+from poolwright.daemons.mailbox import Mailboxes
+from poolwright.daemons.sessions import lane_of
+from poolwright.poco import calls
+from poolwright.poco.authorization import authorization_digest
+from poolwright.poco.deadlines import is_claimable, is_finalizable, is_reopenable
+from poolwright.poco.errors import InvariantBroken, PoolwrightError, Unavailable
+from poolwright.poco.records import OnchainTask, TaskStatus
+from poolwright.poco.types import Address, Timestamp
+from poolwright.scheduler.effects import (
+    Effect,
+    Submission,
+    Submit,
+    TellWorker,
+    TellWorkerAbort,
+    TellWorkerComplete,
+    TellWorkerReveal,
+    TellWorkerStart,
+    TellWorkerUpload,
+    VerifyUpload,
+    identity,
+)
+from poolwright.scheduler.events import PoolEvent, SubmissionFailed, UploadMissing, UploadVerified
+from poolwright.store.port import EffectId
+from poolwright.wire.messages import Abort, Complete, Instruction, Reveal, Start, Upload
+from poolwright.wire.uploads import result_link
+
+TX_LANE: Final = "transactions"
+RESULTS_LANE: Final = "results"
+LANES: Final = {TX_LANE: 512, RESULTS_LANE: 32}
+"""How many are carried out side by side; the sender pipelines the transactions."""
+RESULTS_TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
+
+
+class SchedulerHands:
+    """Carries out what the pool asks for."""
+
+    def __init__(
+        self,
+        *,
+        hub: HubReader,
+        hub_address: Address,
+        sender: TxSender,
+        mailboxes: Mailboxes[TellWorker],
+        http: aiohttp.ClientSession,
+        results_url: str,
+        chain_now: Callable[[], Timestamp],
+    ) -> None:
+        self._hub = hub
+        self._hub_address = hub_address
+        self._sender = sender
+        self._mailboxes = mailboxes
+        self._http = http
+        self._results_url = results_url
+        self._chain_now = chain_now
+
+    def lane_of(self, effect: Effect) -> str:
+        match effect:
+            case Submit():
+                return TX_LANE
+            case VerifyUpload():
+                return RESULTS_LANE
+            case _:
+                return lane_of(effect.worker)
+
+    def key_of(self, effect: Effect) -> str:
+        return identity(effect)
+
+    def post(self, effect: Effect, number: EffectId) -> None:
+        """Put a committed instruction into its worker's mailbox."""
+        if isinstance(effect, Submit | VerifyUpload):
+            raise InvariantBroken(f"{type(effect).__name__} is not a message")
+        self._mailboxes.of(lane_of(effect.worker)).post(number, effect)
+
+    async def carry_out(self, effect: Effect, effect_id: EffectId) -> Sequence[PoolEvent]:
+        """Do it; the events returned are its outcome. Raises Unavailable when it should be tried again."""
+        match effect:
+            case Submit():
+                return await self._submit(effect)
+            case VerifyUpload():
+                return await self._verify(effect)
+            case _:
+                raise InvariantBroken(f"{type(effect).__name__} is a message and is not carried out")
+
+    def gave_up(self, effect: Effect, error: PoolwrightError) -> Sequence[PoolEvent]:
+        """The outcome of an effect that stayed unavailable for too long."""
+        at = self._chain_now()
+        match effect:
+            case Submit(task_id=task_id, submission=submission):
+                return [SubmissionFailed(at=at, task_id=task_id, submission=submission, reason=str(error))]
+            case VerifyUpload(task_id=task_id, worker=worker):
+                return [UploadMissing(at=at, task_id=task_id, worker=worker, reason=str(error))]
+            case _:
+                raise InvariantBroken(f"{type(effect).__name__} cannot be given up")
+
+    async def _submit(self, effect: Submit) -> Sequence[PoolEvent]:
+        task = await self._hub.task(effect.task_id)
+        if is_satisfied(effect.submission, task):
+            return []
+        obstacle = obstacle_to(effect.submission, task, self._chain_now())
+        if obstacle:
+            return self._failed(effect, obstacle)
+        try:
+            await self._sender.submit(
+                TxRequest(key=self.key_of(effect), to=self._hub_address, data=calldata(effect))
+            )
+        except (TxReverted, OutOfGas) as problem:
+            if is_satisfied(effect.submission, await self._hub.task(effect.task_id)):
+                return []
+            return self._failed(effect, str(problem))
+        return []
+
+    def _failed(self, effect: Submit, reason: str) -> Sequence[PoolEvent]:
+        return [
+            SubmissionFailed(
+                at=self._chain_now(),
+                task_id=effect.task_id,
+                submission=effect.submission,
+                reason=reason,
+            )
+        ]
+
+    async def _verify(self, effect: VerifyUpload) -> Sequence[PoolEvent]:
+        at = self._chain_now()
+        url = f"{self._results_url}/v1/results/{effect.task_id}/ipfshash"
+        try:
+            async with self._http.get(url, timeout=RESULTS_TIMEOUT) as answer:
+                cid = (await answer.text()).strip() if answer.status == 200 else None
+                if answer.status not in (200, 404):
+                    raise Unavailable(
+                        "result repository", expected="200 or 404", got=str(answer.status), code="results"
+                    )
+        except (aiohttp.ClientError, TimeoutError) as problem:
+            raise Unavailable(
+                f"result repository at {self._results_url}: {problem}", code="results"
+            ) from problem
+        link = None if cid is None else result_link(cid).decode()
+        if link is None or link != effect.link:
+            reason = f"result repository: expected {effect.link}, got {link or 'nothing'}"
+            return [UploadMissing(at=at, task_id=effect.task_id, worker=effect.worker, reason=reason)]
+        return [
+            UploadVerified(
+                at=at, task_id=effect.task_id, worker=effect.worker, link=link, callback=effect.callback
+            )
+        ]
+
+
+def is_satisfied(submission: Submission, task: OnchainTask) -> bool:
+    """Whether the chain already is where the transaction would bring it."""
+    match submission:
+        case Submission.INITIALIZE:
+            return task.status is not TaskStatus.UNSET
+        case Submission.FINALIZE:
+            return task.status is TaskStatus.COMPLETED
+        case Submission.REOPEN:
+            return task.status is TaskStatus.ACTIVE
+        case Submission.CLAIM | Submission.INITIALIZE_AND_CLAIM:
+            return task.status is TaskStatus.FAILED
+        case _:
+            assert_never(submission)
+
+
+def obstacle_to(submission: Submission, task: OnchainTask, now: Timestamp) -> str:
+    """Why the contract would refuse it now; empty when it would not (IexecPoco2, reference `poco.md` 7)."""
+    match submission:
+        case Submission.INITIALIZE:
+            possible = task.status is TaskStatus.UNSET
+        case Submission.FINALIZE:
+            possible = is_finalizable(task, now)
+        case Submission.REOPEN:
+            possible = is_reopenable(task, now)
+        case Submission.CLAIM:
+            possible = is_claimable(task, now)
+        case Submission.INITIALIZE_AND_CLAIM:
+            possible = task.status is TaskStatus.UNSET or is_claimable(task, now)
+        case _:
+            assert_never(submission)
+    return "" if possible else f"{submission} is not possible: the task is {task.status.name} at {now}"
+
+
+def calldata(effect: Submit) -> bytes:
+    """The call of the hub that the effect stands for."""
+    match effect.submission:
+        case Submission.INITIALIZE:
+            return calls.initialize(effect.deal_id, effect.index)
+        case Submission.FINALIZE:
+            return calls.finalize(effect.task_id, effect.results.encode(), effect.callback)
+        case Submission.REOPEN:
+            return calls.reopen(effect.task_id)
+        case Submission.CLAIM:
+            return calls.claim(effect.task_id)
+        case Submission.INITIALIZE_AND_CLAIM:
+            return calls.initialize_and_claim_array([effect.deal_id], [effect.index])
+        case _:
+            assert_never(effect.submission)
+
+
+def instruction_of(effect: TellWorker, owner: Wallet) -> Instruction:
+    """The message for an instruction; `owner` of the workerpool signs the authorization."""
+    match effect:
+        case TellWorkerStart():
+            challenge = Address.zero()
+            return Start(
+                task_id=effect.task_id,
+                deal_id=effect.deal_id,
+                index=effect.index,
+                enclave_challenge=challenge,
+                authorization=owner.sign_digest(
+                    authorization_digest(effect.worker, effect.task_id, challenge)
+                ),
+                block=effect.block,
+            )
+        case TellWorkerReveal():
+            return Reveal(task_id=effect.task_id, block=effect.block, deadline=effect.deadline)
+        case TellWorkerUpload():
+            return Upload(task_id=effect.task_id)
+        case TellWorkerComplete():
+            return Complete(task_id=effect.task_id)
+        case TellWorkerAbort():
+            return Abort(task_id=effect.task_id, cause=effect.cause)
+        case _:
+            assert_never(effect)

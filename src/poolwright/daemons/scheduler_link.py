@@ -1,0 +1,239 @@
+"""The worker's side of its connection to the scheduler: log in, say Hello, talk until it breaks, and again.
+
+Reports stay in the mailbox until the scheduler confirms them; an instruction is confirmed when it is durable.
+A lost connection is made again with back-off; a scheduler that is down for an hour costs nothing but time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+import aiohttp
+import structlog
+
+from poolwright.chain.rpc import back_off
+from poolwright.chain.wallet import Wallet
+from poolwright.daemons.mailbox import Mailbox
+from poolwright.poco.errors import InputError, PeerError, Unavailable
+from poolwright.poco.types import Address, Hash32, Timestamp, WorkerAddress
+from poolwright.store.port import Store
+from poolwright.wire import codec
+from poolwright.wire.login import Challenge, Login, Token, login_digest
+from poolwright.wire.messages import (
+    MAX_MESSAGE_BYTES,
+    PROTOCOL,
+    Capacity,
+    Confirm,
+    Heartbeat,
+    Hello,
+    Instructed,
+    Refused,
+    Reported,
+    SchedulerMessage,
+    Welcome,
+    WorkerMessage,
+)
+from poolwright.worker.effects import Report
+from poolwright.worker.events import Event, SchedulerInstructed
+
+log = structlog.get_logger(__name__)
+
+HTTP_TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
+WELCOME_SECONDS: Final = 10.0
+MAX_PAUSE_SECONDS: Final = 15.0
+RECEIVED_MARK: Final = "received"
+#: The scheduler will say the same again: the operator must act.
+HOPELESS: Final = frozenset({"not-allowed", "wrong-protocol"})
+
+
+class Inbox(Protocol):
+    """Where facts go; returns when they are durable."""
+
+    async def put(self, *events: Event, marks: Mapping[str, bytes] | None = None) -> object: ...
+
+
+class SchedulerLink:
+    """One worker's link. `results_url` is told where results go once the scheduler has said Welcome."""
+
+    def __init__(
+        self,
+        *,
+        core_url: str,
+        http: aiohttp.ClientSession,
+        wallet: Wallet,
+        chain_id: int,
+        workerpool: Address,
+        capacity: Capacity,
+        journal: Hash32,
+        store: Store,
+        inbox: Inbox,
+        mailbox: Mailbox[Report],
+        chain_now: Callable[[], Timestamp],
+        results_url: asyncio.Future[str],
+    ) -> None:
+        self._core_url = core_url
+        self._http = http
+        self._wallet = wallet
+        self._chain_id = chain_id
+        self._workerpool = workerpool
+        self._capacity = capacity
+        self._journal = journal
+        self._store = store
+        self._inbox = inbox
+        self._mailbox = mailbox
+        self._chain_now = chain_now
+        self._results_url = results_url
+        self.is_connected = False
+
+    async def run(self) -> None:
+        """Stay connected until cancelled. Raises InputError when the scheduler will never take us."""
+        attempt = 0
+        while True:
+            try:
+                await self._session()
+            except PeerError as problem:
+                if problem.code in HOPELESS:
+                    raise InputError(str(problem), code=problem.code) from problem
+                log.warning("scheduler refused", code=problem.code, reason=str(problem))
+            except (Unavailable, aiohttp.ClientError, TimeoutError, OSError) as problem:
+                log.warning("scheduler does not answer", url=self._core_url, reason=str(problem))
+            attempt = 1 if self.is_connected else attempt + 1
+            self.is_connected = False
+            jitter = random.random()  # noqa: S311  # spreads reconnects, is no secret
+            await asyncio.sleep(min(back_off(attempt, jitter), MAX_PAUSE_SECONDS))
+
+    async def _session(self) -> None:
+        token = await self._log_in()
+        async with self._http.ws_connect(
+            f"{self._core_url}/workers/connect",
+            headers={"Authorization": f"Bearer {token}"},
+            max_msg_size=MAX_MESSAGE_BYTES,
+            timeout=aiohttp.ClientWSTimeout(ws_close=5.0),
+        ) as socket:
+            ledger, received = await self._received()
+            hello = Hello(
+                protocol=PROTOCOL,
+                journal=self._journal,
+                ledger=ledger,
+                received=received,
+                capacity=self._capacity,
+            )
+            await _send(socket, hello)
+            async with asyncio.timeout(WELCOME_SECONDS):
+                welcome = await _receive(socket)
+            if not isinstance(welcome, Welcome):
+                raise PeerError("a session begins with Welcome", code="no-welcome", got=str(welcome)[:200])
+            if welcome.ledger != ledger:
+                received = 0
+            await self._mailbox.confirm(welcome.received)
+            self._learn(welcome)
+            log.info("connected to scheduler", url=self._core_url)
+            helpers = (
+                asyncio.create_task(self._send_reports(socket)),
+                asyncio.create_task(self._beat(socket, welcome.heartbeat_seconds)),
+            )
+            try:
+                await self._listen(socket, welcome.ledger, received)
+            finally:
+                for helper in helpers:
+                    helper.cancel()
+                await asyncio.gather(*helpers, return_exceptions=True)
+
+    def _learn(self, welcome: Welcome) -> None:
+        if not self._results_url.done():
+            self._results_url.set_result(welcome.results_url)
+        self.is_connected = True
+
+    async def _listen(self, socket: aiohttp.ClientWebSocketResponse, ledger: Hash32, received: int) -> None:
+        while True:
+            message = await _receive(socket)
+            match message:
+                case Instructed(sequence=sequence, instruction=instruction):
+                    if sequence > received:
+                        received = sequence
+                        event = SchedulerInstructed(at=self._chain_now(), instruction=instruction)
+                        mark = ledger + received.to_bytes(8, "big")
+                        await self._inbox.put(event, marks={RECEIVED_MARK: mark})
+                    await _send(socket, Confirm(upto=received))
+                case Confirm(upto=upto):
+                    await self._mailbox.confirm(upto)
+                case Refused(code=code, message=text):
+                    raise PeerError(f"the scheduler refuses this worker: {text}", code=code)
+                case Welcome():
+                    raise PeerError("Welcome comes once in a session", code="second-welcome")
+
+    async def _send_reports(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        async for number, report in self._mailbox.letters():
+            message = Reported(
+                sequence=number, task_id=report.task_id, status=report.status, details=report.details
+            )
+            await _send(socket, message)
+
+    async def _beat(self, socket: aiohttp.ClientWebSocketResponse, seconds: int) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            await _send(socket, Heartbeat())
+
+    async def _log_in(self) -> str:
+        worker = self._wallet.address
+        challenge = codec.decode(
+            Challenge,
+            await self._ask("GET", f"/workers/challenge?walletAddress={worker}"),
+        )
+        digest = login_digest(self._chain_id, self._workerpool, worker, challenge)
+        login = Login(
+            wallet_address=WorkerAddress(worker),
+            nonce=challenge.nonce,
+            expires_at=challenge.expires_at,
+            signature=self._wallet.sign_digest(digest),
+        )
+        return codec.decode(Token, await self._ask("POST", "/workers/login", codec.encode(login))).token
+
+    async def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        url = self._core_url + path
+        async with self._http.request(method, url, data=body, timeout=HTTP_TIMEOUT) as answer:
+            text = await answer.content.read(MAX_MESSAGE_BYTES)
+            if answer.status == 200:
+                return text
+            code, message = _explanation(text)
+            if 400 <= answer.status < 500:
+                raise PeerError(message, code=code)
+            raise Unavailable(f"scheduler at {url}", got=f"HTTP {answer.status}: {message}", code="scheduler")
+
+    async def _received(self) -> tuple[Hash32 | None, int]:
+        mark = await self._store.mark(RECEIVED_MARK)
+        if mark is None:
+            return None, 0
+        return Hash32(mark[:32]), int.from_bytes(mark[32:], "big")
+
+
+def _explanation(text: bytes) -> tuple[str, str]:
+    """Code and message of an error body `{code, message, details}`, whatever else may have come."""
+    try:
+        body = json.loads(text)
+        return str(body["code"]), str(body["message"])
+    except (ValueError, TypeError, KeyError):
+        return "unknown", text[:200].decode("utf-8", "replace")
+
+
+async def _receive(socket: aiohttp.ClientWebSocketResponse) -> SchedulerMessage:
+    received = await socket.receive()
+    if received.type is aiohttp.WSMsgType.TEXT:
+        message: SchedulerMessage = codec.decode(SchedulerMessage, received.data.encode())
+        return message
+    if received.type is aiohttp.WSMsgType.ERROR:
+        raise Unavailable("connection to the scheduler", got=str(socket.exception()), code="scheduler")
+    if received.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED):
+        reason = f"{socket.close_code} {received.extra or ''}".strip()
+        if socket.close_code == 1008:
+            raise PeerError("the scheduler closed the connection", code=str(received.extra or "closed"))
+        raise Unavailable("the scheduler closed the connection", got=reason, code="scheduler")
+    raise PeerError("a message that is not text", code="not-text", got=received.type.name)
+
+
+async def _send(socket: aiohttp.ClientWebSocketResponse, message: WorkerMessage) -> None:
+    await socket.send_str(codec.encode(message).decode())

@@ -1,0 +1,185 @@
+"""`poolwright worker run`: one worker's mind with its hands and its link to the scheduler."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import signal
+from contextlib import AsyncExitStack
+from typing import Final
+
+import aiohttp
+import structlog
+
+from poolwright import __version__
+from poolwright.chain.blocks import check_chain
+from poolwright.chain.heads import Heads
+from poolwright.chain.reads import HubReader
+from poolwright.chain.rpc import Rpc
+from poolwright.chain.wallet import Wallet
+from poolwright.compute.docker import DockerEngine
+from poolwright.compute.port import GIB, Engine
+from poolwright.daemons.chain_clock import HeadsClock
+from poolwright.daemons.config import WorkerConfig
+from poolwright.daemons.home import at_home, open_wallet, own_secret, poll_seconds, transaction_sender
+from poolwright.daemons.mailbox import Mailbox
+from poolwright.daemons.minds import WorkerMind
+from poolwright.daemons.runner import Runner
+from poolwright.daemons.scheduler_link import SchedulerLink
+from poolwright.daemons.tx_journal import StoreTxJournal
+from poolwright.daemons.worker_hands import SCHEDULER_LANE, WorkerHands, lanes_of
+from poolwright.poco.errors import InputError
+from poolwright.poco.types import Hash32
+from poolwright.serving.logs import log_json
+from poolwright.wire.messages import Capacity
+from poolwright.worker.attempts import Attempts
+from poolwright.worker.effects import Effect, Report
+from poolwright.worker.events import Event
+
+log = structlog.get_logger(__name__)
+
+JOURNAL_MARK: Final = "journal"
+
+
+def run(config: WorkerConfig) -> None:
+    """Run until SIGTERM or SIGINT. Raises InputError when the configuration does not fit the chain."""
+    log_json()
+    asyncio.run(_run(config))
+
+
+async def _run(config: WorkerConfig) -> None:
+    stop = asyncio.Event()
+    for caught in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(caught, stop.set)
+    async with AsyncExitStack() as stack:
+        wallet = await open_wallet(config.wallet, os.environ)
+        rpc = await stack.enter_async_context(Rpc(config.chain.rpc_urls))
+        await check_chain(rpc, config.chain.chain_id, config.chain.hub)
+        hub = HubReader(rpc, config.chain.hub)
+        await _check_money(hub, config, wallet)
+        store = await at_home(stack, config.folder, config.chain, config.workerpool, wallet.address)
+        engine = DockerEngine(
+            worker_name=config.name,
+            worker=wallet.address,
+            network=config.network_id,
+            host=config.docker_host,
+        )
+        stack.push_async_callback(engine.close)
+        facts = await engine.ping()
+        log.info("engine answers", version=facts.version, cpus=facts.cpus)
+        heads = await stack.enter_async_context(
+            Heads(rpc, confirmations=config.chain.confirmations, poll_seconds=poll_seconds(config.chain))
+        )
+        await heads.beyond(None)
+        clock = HeadsClock(heads)
+        journal = StoreTxJournal(store)
+        sender = await transaction_sender(stack, rpc, wallet, heads, journal, config.chain)
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        mailbox: Mailbox[Report] = Mailbox(store, SCHEDULER_LANE)
+        results_url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        hands = WorkerHands(
+            config=config,
+            wallet=wallet,
+            hub=hub,
+            heads=heads,
+            sender=sender,
+            journal=journal,
+            engine=engine,
+            http=http,
+            mailbox=mailbox,
+            results_url=results_url,
+        )
+        runner: Runner[Attempts, Event, Effect] = Runner(
+            mind=WorkerMind(), hands=hands, store=store, clock=clock, lanes=lanes_of(config)
+        )
+        await runner.start()
+        stack.push_async_callback(runner.stop)
+        await _sweep(engine, runner.state)
+        link = SchedulerLink(
+            core_url=config.core_url,
+            http=http,
+            wallet=wallet,
+            chain_id=config.chain.chain_id,
+            workerpool=config.workerpool,
+            capacity=_capacity(config),
+            journal=Hash32(await own_secret(store, JOURNAL_MARK)),
+            store=store,
+            inbox=runner,
+            mailbox=mailbox,
+            chain_now=clock.now,
+            results_url=results_url,
+        )
+        log.info("worker starts", wallet=str(wallet.address), slots=config.slots, pid=os.getpid())
+        await _until_stopped(stop, link, heads, runner)
+        log.info("stopped")
+
+
+async def _until_stopped(
+    stop: asyncio.Event, link: SchedulerLink, heads: Heads, runner: Runner[Attempts, Event, Effect]
+) -> None:
+    """Return when told to stop; raise what ends the worker otherwise."""
+    waits = {
+        asyncio.create_task(stop.wait()),
+        asyncio.create_task(link.run()),
+        asyncio.create_task(runner.wait()),
+        asyncio.create_task(_watch(heads)),
+    }
+    try:
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for ended in done:
+            ended.result()
+    finally:
+        for each in waits:
+            each.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+
+async def _watch(heads: Heads) -> None:
+    """Follow the heads for ever. Raises ChainReorganised."""
+    async for _ in heads:
+        pass
+
+
+async def _check_money(hub: HubReader, config: WorkerConfig, wallet: Wallet) -> None:
+    """A worker without gas can do nothing; one without stake only what is free. Say so before it starts."""
+    balance = await hub.ether(wallet.address)
+    if balance == 0 and config.chain.gas.cap > 0:
+        raise InputError(
+            f"worker wallet {wallet.address} cannot pay for gas",
+            code="out-of-gas",
+            expected="some ETH: a task takes about 500,000 gas",
+            got="0 wei",
+            next_step="send ETH to this wallet",
+        )
+    account = await hub.account(wallet.address)
+    if account.stake + account.locked == 0:
+        log.warning(
+            "worker has no stake: it can only take tasks of workerpools that demand none",
+            wallet=str(wallet.address),
+            next_step="deposit RLC into the hub's account of this wallet",
+        )
+
+
+async def _sweep(engine: Engine, attempts: Attempts) -> None:
+    """Remove containers of tasks that this worker no longer knows."""
+    removed = await engine.sweep(tuple(attempts.by_task))
+    if removed:
+        log.info("containers of forgotten tasks removed", tasks=[str(task) for task in removed])
+
+
+def _capacity(config: WorkerConfig) -> Capacity:
+    return Capacity(
+        name=config.name,
+        version=__version__,
+        slots=config.slots,
+        cpus=os.cpu_count() or 1,
+        memory_gib=_memory_bytes() // GIB,
+        gpu=config.gpu,
+    )
+
+
+def _memory_bytes() -> int:
+    if platform.system() != "Linux":
+        return 0
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,562 @@
+"""The worker's hands: chain reads and transactions, the container, files and the upload.
+
+Every effect may come a second time after a crash, so each looks first at what is there: a container that runs
+is waited for, a result that was taken is taken again to the same digest, a contribution that stands on the
+chain is not sent twice.
+
+A task's folder:
+
+    <folder>/tasks/<task id>/input          mounted at /iexec_in
+                            /output         mounted at /iexec_out
+                            /logs           stdout.txt, stderr.txt
+                            /result.zip     what is uploaded
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, assert_never
+
+import aiohttp
+import structlog
+
+from poolwright.chain.encoding import read_quantity
+from poolwright.chain.heads import Heads
+from poolwright.chain.reads import HubReader
+from poolwright.chain.sender import OutOfGas, Receipt, TxJournal, TxRequest, TxReverted, TxSender
+from poolwright.chain.wallet import Wallet
+from poolwright.compute import outputs
+from poolwright.compute.disk import remove_tree
+from poolwright.compute.environment import app_environment, split_arguments
+from poolwright.compute.inputs import DataUnavailable, DownloadPolicy, fetch_dataset, fetch_input_files
+from poolwright.compute.port import Engine, ImageUnavailable, Limits, RunEnded, RunReason, RunSpec
+from poolwright.daemons.config import WorkerConfig
+from poolwright.daemons.mailbox import Mailbox
+from poolwright.daemons.task_terms import Refusal, obstacle_to_contribution, read_terms
+from poolwright.poco import calls
+from poolwright.poco.deadlines import is_revealable
+from poolwright.poco.errors import InputError, InvariantBroken, PoolwrightError, Unavailable
+from poolwright.poco.records import ContributionStatus, TaskStatus
+from poolwright.poco.results import result_hash, result_seal
+from poolwright.poco.types import TaskId, Timestamp, Wei, WorkerAddress
+from poolwright.store.port import EffectId
+from poolwright.wire.statuses import ReplicateStatus
+from poolwright.wire.uploads import (
+    UploadAuthorization,
+    authorization_header,
+    result_link,
+    upload_digest,
+)
+from poolwright.worker.effects import (
+    CheckContribution,
+    CheckReveal,
+    Compute,
+    DescribeFailure,
+    DescribeTask,
+    DownloadApp,
+    DownloadData,
+    Effect,
+    Purge,
+    Report,
+    SubmitContribute,
+    SubmitReveal,
+    UploadResult,
+)
+from poolwright.worker.events import (
+    AppComputed,
+    AppComputeFailed,
+    AppDownloaded,
+    AppDownloadFailed,
+    ContributionChecked,
+    ContributionFailed,
+    ContributionMined,
+    DataDownloaded,
+    DataDownloadFailed,
+    Event,
+    FailureDescribed,
+    Result,
+    ResultUploaded,
+    ResultUploadFailed,
+    RevealChecked,
+    RevealFailed,
+    RevealMined,
+    TaskDescribed,
+    TaskPurged,
+    TaskRefused,
+)
+from poolwright.worker.terms import Terms
+
+log = structlog.get_logger(__name__)
+S = ReplicateStatus
+
+SCHEDULER_LANE: Final = "scheduler"
+COMPUTE_LANE: Final = "compute"
+CHAIN_LANE: Final = "chain"
+FILES_LANE: Final = "files"
+CHAIN_WIDTH: Final = 64
+FILES_WIDTH: Final = 8
+
+AUTHORIZATION_SECONDS: Final = 900
+UPLOAD_TIMEOUT: Final = aiohttp.ClientTimeout(total=3600, sock_connect=10, sock_read=120)
+UPLOAD_CHUNK_BYTES: Final = 1 << 18
+GAS_FOR_A_TASK: Final = 600_000
+"""A contribution and a reveal (reference `poco.md` 12: 431 k and 93 k at most), with a margin."""
+
+#: Words for why a run has no usable result (reference 3.8, and ours for the limits that it lacks).
+_CAUSES: Final = {
+    RunReason.EXITED: "APP_COMPUTE_FAILED",
+    RunReason.TIMED_OUT: "APP_COMPUTE_TIMEOUT",
+    RunReason.OUT_OF_MEMORY: "APP_OUT_OF_MEMORY",
+    RunReason.OUTPUT_TOO_LARGE: "APP_OUTPUT_TOO_LARGE",
+}
+
+
+def lanes_of(config: WorkerConfig) -> Mapping[str, int]:
+    """How many effects of each lane are carried out side by side; reports are messages."""
+    return {COMPUTE_LANE: config.slots, CHAIN_LANE: CHAIN_WIDTH, FILES_LANE: FILES_WIDTH}
+
+
+class WorkerHands:
+    """Carries out what the worker's mind asks for."""
+
+    def __init__(
+        self,
+        *,
+        config: WorkerConfig,
+        wallet: Wallet,
+        hub: HubReader,
+        heads: Heads,
+        sender: TxSender,
+        journal: TxJournal,
+        engine: Engine,
+        http: aiohttp.ClientSession,
+        mailbox: Mailbox[Report],
+        results_url: asyncio.Future[str],
+    ) -> None:
+        self._config = config
+        self._wallet = wallet
+        self._worker = WorkerAddress(wallet.address)
+        self._hub = hub
+        self._heads = heads
+        self._sender = sender
+        self._journal = journal
+        self._engine = engine
+        self._http = http
+        self._mailbox = mailbox
+        self._results_url = results_url
+        self._policy = DownloadPolicy(
+            gateways=config.gateways, public_addresses_only=not config.private_downloads
+        )
+
+    # --- what the runner asks -----------------------------------------------------------------------------
+
+    def lane_of(self, effect: Effect) -> str:
+        match effect:
+            case Report():
+                return SCHEDULER_LANE
+            case Compute():
+                return COMPUTE_LANE
+            case DownloadApp() | DownloadData() | DescribeFailure() | UploadResult() | Purge():
+                return FILES_LANE
+            case DescribeTask() | CheckContribution() | SubmitContribute() | CheckReveal() | SubmitReveal():
+                return CHAIN_LANE
+            case _:
+                assert_never(effect)
+
+    def key_of(self, effect: Effect) -> str:
+        if isinstance(effect, Report | UploadResult):
+            return f"{type(effect).__name__}:{effect.task_id}:{effect.number}"
+        return f"{type(effect).__name__}:{effect.task_id}"
+
+    def post(self, effect: Effect, number: EffectId) -> None:
+        if not isinstance(effect, Report):
+            raise InvariantBroken(f"{type(effect).__name__} is not a message")
+        self._mailbox.post(number, effect)
+
+    async def carry_out(self, effect: Effect, effect_id: EffectId) -> Sequence[Event]:
+        match effect:
+            case DescribeTask():
+                return [await self._describe(effect)]
+            case DownloadApp():
+                return [await self._download_app(effect)]
+            case DownloadData():
+                return [await self._download_data(effect)]
+            case Compute():
+                return await self._compute(effect)
+            case DescribeFailure():
+                return [await self._describe_failure(effect)]
+            case CheckContribution():
+                return [await self._check_contribution(effect)]
+            case SubmitContribute():
+                return [await self._contribute(effect)]
+            case CheckReveal():
+                return [await self._check_reveal(effect)]
+            case SubmitReveal():
+                return [await self._reveal(effect)]
+            case UploadResult():
+                return [await self._upload(effect)]
+            case Purge():
+                return [await self._purge(effect)]
+            case Report():
+                raise InvariantBroken("a report is a message and is not carried out")
+            case _:
+                assert_never(effect)
+
+    def gave_up(self, effect: Effect, error: PoolwrightError) -> Sequence[Event]:
+        """The outcome of an effect that could not be carried out, however often it was tried."""
+        at, task_id, why = self._now(), effect.task_id, str(error)
+        match effect:
+            case DescribeTask():
+                refusal = Refusal(status=S.FAILED, cause="CHAIN_UNREACHABLE", message=why)
+                return [self._refused(task_id, refusal)]
+            case DownloadApp():
+                cause = "APP_IMAGE_DOWNLOAD_FAILED"
+                return [AppDownloadFailed(at=at, task_id=task_id, cause=cause, message=why)]
+            case DownloadData():
+                return [DataDownloadFailed(at=at, task_id=task_id, cause=error.code, message=why)]
+            case Compute():
+                return [self._compute_failed(task_id, "APP_COMPUTE_FAILED", why)]
+            case DescribeFailure() | CheckContribution():
+                verdict = S.CANT_CONTRIBUTE_SINCE_TASK_NOT_ACTIVE
+                return [ContributionChecked(at=at, task_id=task_id, verdict=verdict, message=why)]
+            case SubmitContribute():
+                return [ContributionFailed(at=at, task_id=task_id, status=S.CONTRIBUTE_FAILED, message=why)]
+            case CheckReveal():
+                return [RevealChecked(at=at, task_id=task_id, can_reveal=False, message=why)]
+            case SubmitReveal():
+                return [RevealFailed(at=at, task_id=task_id, status=S.REVEAL_FAILED, message=why)]
+            case UploadResult():
+                return [ResultUploadFailed(at=at, task_id=task_id, message=why)]
+            case Purge():
+                log.error("task not purged", task=str(task_id), reason=why)
+                return [TaskPurged(at=at, task_id=task_id)]
+            case Report():
+                raise InvariantBroken("a report cannot be given up")
+            case _:
+                assert_never(effect)
+
+    # --- before the contribution --------------------------------------------------------------------------
+
+    async def _describe(self, effect: DescribeTask) -> Event:
+        start = effect.start
+        head = await self._heads.beyond(start.block - 1)
+        terms = await read_terms(
+            self._hub,
+            start,
+            worker=self._worker,
+            workerpool=self._config.workerpool,
+            now=head.timestamp,
+            gas_needed=await self._gas_needed(),
+        )
+        if isinstance(terms, Refusal):
+            return self._refused(effect.task_id, terms)
+        return TaskDescribed(at=self._now(), task_id=effect.task_id, terms=terms)
+
+    async def _download_app(self, effect: DownloadApp) -> Event:
+        terms = effect.terms
+        try:
+            await self._engine.pull(
+                terms.image,
+                expected_checksum=str(terms.image_checksum) if terms.image_checksum else None,
+                timeout_seconds=pull_seconds(terms.timeref),
+            )
+        except ImageUnavailable as problem:
+            return AppDownloadFailed(
+                at=self._now(),
+                task_id=effect.task_id,
+                cause="APP_IMAGE_DOWNLOAD_FAILED",
+                message=str(problem),
+            )
+        return AppDownloaded(at=self._now(), task_id=effect.task_id)
+
+    async def _download_data(self, effect: DownloadData) -> Event:
+        terms, folder = effect.terms, self._folder(effect.task_id) / "input"
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            await fetch_dataset(
+                terms.dataset, terms.dataset_location, terms.dataset_checksum, folder, self._policy
+            )
+            await fetch_input_files(terms.input_files, folder, self._policy)
+        except DataUnavailable as problem:
+            return DataDownloadFailed(
+                at=self._now(), task_id=effect.task_id, cause=problem.code, message=str(problem)
+            )
+        return DataDownloaded(at=self._now(), task_id=effect.task_id)
+
+    async def _compute(self, effect: Compute) -> Sequence[Event]:
+        task_id, folder = effect.task_id, self._folder(effect.task_id)
+        try:
+            spec = self._run_spec(effect)
+        except InputError as problem:
+            return [self._compute_failed(task_id, "TASK_DESCRIPTION_INVALID", str(problem))]
+        try:
+            ended = await self._engine.run(spec)
+        except ImageUnavailable as problem:
+            return [self._compute_failed(task_id, "APP_NOT_FOUND_LOCALLY", str(problem))]
+        if ended.reason is RunReason.STOPPED:
+            return []  # we were told to abort; the purge says the rest
+        if not ended.succeeded:
+            why = ended.explain(spec.limits)
+            return [self._compute_failed(task_id, _CAUSES[ended.reason], why, ended)]
+        try:
+            result = await asyncio.to_thread(self._take_result, folder, effect.terms)
+        except (outputs.NoDeterminismHash, outputs.NotArchivable) as problem:
+            return [self._compute_failed(task_id, problem.code, str(problem), ended)]
+        return [
+            AppComputed(
+                at=self._now(),
+                task_id=task_id,
+                result=result,
+                exit_code=ended.exit_code or 0,
+                milliseconds=_milliseconds(ended),
+            )
+        ]
+
+    def _run_spec(self, effect: Compute) -> RunSpec:
+        terms, folder = effect.terms, self._folder(effect.task_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        return RunSpec(
+            task_id=effect.task_id,
+            image=terms.image,
+            command=split_arguments(terms.command),
+            env=app_environment(
+                task_id=effect.task_id,
+                deal_id=terms.deal_id,
+                index=terms.index,
+                bot_first=terms.bot_first,
+                bot_size=terms.bot_size,
+                dataset=terms.dataset,
+                input_files=terms.input_files,
+            ),
+            input_dir=folder / "input",
+            output_dir=folder / "output",
+            log_dir=folder / "logs",
+            limits=Limits(
+                memory_bytes=self._config.memory_bytes,
+                execution_seconds=float(terms.timeref),
+                network=self._config.app_network,
+            ),
+        )
+
+    @staticmethod
+    def _take_result(folder: Path, terms: Terms) -> Result:
+        output = folder / "output"
+        outputs.add_logs(output, folder / "logs")
+        computed = outputs.read_result(output, has_callback=terms.has_callback)
+        outputs.write_archive(output, folder / "result.zip")
+        return Result(digest=computed.digest, callback=computed.callback)
+
+    async def _describe_failure(self, effect: DescribeFailure) -> Event:
+        folder = self._folder(effect.task_id)
+
+        def describe() -> Result:
+            folder.mkdir(parents=True, exist_ok=True)
+            computed = outputs.describe_failure(
+                folder / "output",
+                cause=effect.cause,
+                exit_code=effect.exit_code,
+                log_dir=folder / "logs",
+                has_callback=effect.terms.has_callback,
+            )
+            outputs.write_archive(folder / "output", folder / "result.zip")
+            return Result(digest=computed.digest, callback=computed.callback)
+
+        result = await asyncio.to_thread(describe)
+        return FailureDescribed(at=self._now(), task_id=effect.task_id, result=result)
+
+    # --- the contribution and the reveal ------------------------------------------------------------------
+
+    async def _check_contribution(self, effect: CheckContribution) -> Event:
+        obstacle = await obstacle_to_contribution(
+            self._hub, effect.task_id, self._worker, stake=effect.terms.stake, now=self._now()
+        )
+        if obstacle is not None and not await self._is_ours(effect.task_id):
+            return ContributionChecked(
+                at=self._now(), task_id=effect.task_id, verdict=obstacle.status, message=obstacle.message
+            )
+        return ContributionChecked(at=self._now(), task_id=effect.task_id, verdict=S.CAN_CONTRIBUTE)
+
+    async def _is_ours(self, task_id: TaskId) -> bool:
+        """Whether this store has sent the contribution already: then the chain shows our own."""
+        return await self._journal.get(_contribute_key(task_id)) is not None
+
+    async def _contribute(self, effect: SubmitContribute) -> Event:
+        data = calls.contribute(
+            effect.task_id,
+            result_hash(effect.task_id, effect.digest),
+            result_seal(self._worker, effect.task_id, effect.digest),
+            effect.enclave_challenge,
+            bytes(32),
+            effect.authorization,
+        )
+        try:
+            receipt = await self._send(_contribute_key(effect.task_id), data)
+        except OutOfGas as problem:
+            return self._contribution_failed(effect.task_id, S.OUT_OF_GAS, problem)
+        except (TxReverted, InputError) as problem:
+            contribution = await self._hub.contribution(effect.task_id, self._worker)
+            if contribution.status is ContributionStatus.UNSET:
+                return self._contribution_failed(effect.task_id, S.CONTRIBUTE_FAILED, problem)
+            receipt = None
+        return ContributionMined(
+            at=self._now(),
+            task_id=effect.task_id,
+            tx_hash=receipt.tx_hash if receipt else None,
+            block=receipt.block.number if receipt else None,
+        )
+
+    async def _check_reveal(self, effect: CheckReveal) -> Event:
+        """Source: contract `reveal`; the consensus must be ours, hash and seal must fit the digest."""
+        head = await self._heads.beyond(effect.reveal.block - 1)
+        task = await self._hub.task(effect.task_id)
+        contribution = await self._hub.contribution(effect.task_id, self._worker)
+        ours = result_hash(effect.task_id, effect.digest)
+        seal = result_seal(self._worker, effect.task_id, effect.digest)
+        if contribution.status is ContributionStatus.PROVED:
+            problem = ""
+        elif task.status is not TaskStatus.REVEALING:
+            problem = f"task status: expected REVEALING, got {task.status.name}"
+        elif not is_revealable(task, head.timestamp):
+            problem = f"reveals closed at {task.reveal_deadline}, the chain is at {head.timestamp}"
+        elif contribution.status is not ContributionStatus.CONTRIBUTED:
+            problem = f"our contribution: expected CONTRIBUTED, got {contribution.status.name}"
+        elif ours != task.consensus:
+            problem = f"the consensus is {task.consensus}, our result's hash {ours}"
+        elif (contribution.result_hash, contribution.result_seal) != (ours, seal):
+            problem = "our contribution on the chain is of another result than the one kept here"
+        else:
+            problem = ""
+        return RevealChecked(at=self._now(), task_id=effect.task_id, can_reveal=not problem, message=problem)
+
+    async def _reveal(self, effect: SubmitReveal) -> Event:
+        try:
+            receipt = await self._send(
+                f"reveal:{effect.task_id}", calls.reveal(effect.task_id, effect.digest)
+            )
+        except OutOfGas as problem:
+            return self._reveal_failed(effect.task_id, S.OUT_OF_GAS, problem)
+        except (TxReverted, InputError) as problem:
+            contribution = await self._hub.contribution(effect.task_id, self._worker)
+            if contribution.status is not ContributionStatus.PROVED:
+                return self._reveal_failed(effect.task_id, S.REVEAL_FAILED, problem)
+            receipt = None
+        return RevealMined(
+            at=self._now(),
+            task_id=effect.task_id,
+            tx_hash=receipt.tx_hash if receipt else None,
+            block=receipt.block.number if receipt else None,
+        )
+
+    async def _send(self, key: str, data: bytes) -> Receipt:
+        return await self._sender.submit(TxRequest(key=key, to=self._hub.hub, data=data))
+
+    async def _gas_needed(self) -> Wei:
+        price = Wei(read_quantity(await self._hub.rpc.call("eth_gasPrice"), "gas price"))
+        return Wei(GAS_FOR_A_TASK * self._config.chain.gas.price(price))
+
+    # --- the result ---------------------------------------------------------------------------------------
+
+    async def _upload(self, effect: UploadResult) -> Event:
+        """Stream the archive to the repository; once there, it answers the same link again."""
+        archive = self._folder(effect.task_id) / "result.zip"
+        if not archive.exists():
+            message = "the result's archive is no longer on this worker's disk"
+            return ResultUploadFailed(at=self._now(), task_id=effect.task_id, message=message)
+        url = f"{await asyncio.shield(self._results_url)}/v1/results/{effect.task_id}"
+        size = archive.stat().st_size
+        headers = {
+            "Authorization": self._upload_authorization(effect.task_id),
+            "Content-Type": "application/zip",
+            "Content-Length": str(size),
+        }
+        try:
+            async with self._http.post(
+                url, data=_chunks(archive), headers=headers, timeout=UPLOAD_TIMEOUT
+            ) as answer:
+                text = (await answer.content.read(4096)).decode("utf-8", "replace").strip()
+        except (aiohttp.ClientError, TimeoutError, OSError) as problem:
+            raise Unavailable(f"result repository at {url}", got=repr(problem), code="results") from problem
+        if answer.status == 200:
+            link = result_link(text.removeprefix("/ipfs/")).decode()
+            return ResultUploaded(at=self._now(), task_id=effect.task_id, link=link, bytes_count=size)
+        if answer.status in (400, 409, 413):
+            message = f"the result repository refuses the result: HTTP {answer.status} {text}"
+            return ResultUploadFailed(at=self._now(), task_id=effect.task_id, message=message)
+        # Everything else may pass: a node that lags behind our reveal, a full disk, a restart.
+        raise Unavailable(
+            f"result repository at {url}", got=f"HTTP {answer.status} {text[:300]}", code="results"
+        )
+
+    def _upload_authorization(self, task_id: TaskId) -> str:
+        expires_at = Timestamp(int(time.time()) + AUTHORIZATION_SECONDS)
+        digest = upload_digest(self._config.chain.chain_id, self._hub.hub, task_id, self._worker, expires_at)
+        signature = self._wallet.sign_digest(digest)
+        return authorization_header(
+            UploadAuthorization(worker=self._worker, expires_at=expires_at, signature=signature)
+        )
+
+    async def _purge(self, effect: Purge) -> Event:
+        await self._engine.stop(effect.task_id)
+        await self._engine.forget(effect.task_id)
+        await asyncio.to_thread(remove_tree, self._folder(effect.task_id))
+        return TaskPurged(at=self._now(), task_id=effect.task_id)
+
+    # --- small things -------------------------------------------------------------------------------------
+
+    def _folder(self, task_id: TaskId) -> Path:
+        return self._config.folder / "tasks" / str(task_id)
+
+    def _now(self) -> Timestamp:
+        head = self._heads.current
+        return head.timestamp if head else Timestamp(0)
+
+    def _refused(self, task_id: TaskId, refusal: Refusal) -> Event:
+        return TaskRefused(
+            at=self._now(),
+            task_id=task_id,
+            status=refusal.status,
+            cause=refusal.cause,
+            message=refusal.message,
+        )
+
+    def _compute_failed(
+        self, task_id: TaskId, cause: str, message: str, ended: RunEnded | None = None
+    ) -> Event:
+        return AppComputeFailed(
+            at=self._now(),
+            task_id=task_id,
+            cause=cause,
+            message=message,
+            exit_code=ended.exit_code if ended else None,
+            milliseconds=_milliseconds(ended) if ended else 0,
+        )
+
+    def _contribution_failed(self, task_id: TaskId, status: ReplicateStatus, problem: Exception) -> Event:
+        return ContributionFailed(at=self._now(), task_id=task_id, status=status, message=str(problem))
+
+    def _reveal_failed(self, task_id: TaskId, status: ReplicateStatus, problem: Exception) -> Event:
+        return RevealFailed(at=self._now(), task_id=task_id, status=status, message=str(problem))
+
+
+def pull_seconds(timeref: int) -> float:
+    """How long an image may take: 5 to 30 minutes, growing with the category (reference 9.6, in seconds)."""
+    minutes = round(10 * math.log10(max(timeref / 60 / 10, 1)))
+    return 60.0 * min(max(minutes, 5), 30)
+
+
+def _contribute_key(task_id: TaskId) -> str:
+    return f"contribute:{task_id}"
+
+
+def _milliseconds(ended: RunEnded) -> int:
+    return max(int((ended.finished_at - ended.started_at) * 1000), 0)
+
+
+async def _chunks(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:  # local disk, small reads, each handed to a thread
+        while chunk := await asyncio.to_thread(file.read, UPLOAD_CHUNK_BYTES):
+            yield chunk
