@@ -26,23 +26,23 @@ def _group() -> None:
 
 def run_scheduler() -> None:
     """Run the scheduler in the foreground; settings are IEXEC_CORE_*, POOL_ADDRESS, ... (see docs)."""
-    from poolwright.daemons import scheduler
     from poolwright.daemons.config import scheduler_config
+    from poolwright.daemons.scheduler import run
 
-    scheduler.run(scheduler_config(os.environ))
+    run(scheduler_config(os.environ))
 
 
 def run_worker() -> None:
     """Run a worker in the foreground; settings are IEXEC_WORKER_*, POOL_ADDRESS, ... (see docs)."""
-    from poolwright.daemons import worker
     from poolwright.daemons.config import worker_config
+    from poolwright.daemons.worker import run
 
-    worker.run(worker_config(os.environ))
+    run(worker_config(os.environ))
 
 
 def run_results() -> None:
     """Run the result repository in the foreground; settings are IEXEC_RESULT_PROXY_*, ... (see docs)."""
-    from poolwright.results import service
     from poolwright.results.config import from_environment
+    from poolwright.results.service import run
 
-    service.run(from_environment(os.environ))
+    run(from_environment(os.environ))

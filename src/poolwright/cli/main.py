@@ -1,37 +1,58 @@
-"""`poolwright`: the door to everything. Commands are thin; what they do is imported when they do it."""
+"""The frame of the command line: how a command is run and how its errors are told.
+
+Commands are thin, and what they do is imported when they do it, so that `poolwright --version` answers at
+once.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import typer
 
 from poolwright import __version__
+from poolwright.cli import daemons
 from poolwright.poco.errors import PoolwrightError
 
 INTERRUPTED = 130
 """Exit code of a command ended by Ctrl-C, as shells have it: 128 + SIGINT."""
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Run one command and exit with its code.
+def run(words: Sequence[str], *add_commands: Callable[[typer.Typer], None]) -> None:
+    """Run the command that `words` name and exit with its code.
 
     The one place where errors become words: an error that we raise on purpose is its message on standard
-    error and its exit code, without a traceback; a bug of ours keeps its traceback.
+    error and its exit code, without a traceback; a bug of ours keeps its traceback. Wrong usage is told by
+    Typer and is exit code 2.
     """
-    words = list(sys.argv[1:] if words is None else words)
-    if words == ["--version"]:
-        print(f"poolwright {__version__}")  # noqa: T201  the door is where we speak
-        return
-    from poolwright.cli.commands import application
-
     try:
-        application()(words, prog_name="poolwright")  # wrong usage: Typer says so and exits with 2
+        application(*add_commands)(list(words), prog_name="poolwright")
     except PoolwrightError as problem:
-        print(f"error: {problem}", file=sys.stderr)  # noqa: T201
+        print(f"error: {problem}", file=sys.stderr)  # noqa: T201  the door is where we speak
         sys.exit(problem.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
 
-if __name__ == "__main__":
-    main()
+def application(*add_commands: Callable[[typer.Typer], None]) -> typer.Typer:
+    """The root command: the daemons, and what `add_commands` put beside them."""
+    app = typer.Typer(
+        help="The workerpool side of the iExec network, and a whole local network in one command.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    for add_to in (*add_commands, daemons.add_to):
+        add_to(app)
+    return app
+
+
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+) -> None:
+    if version:
+        typer.echo(f"poolwright {__version__}")
+        raise typer.Exit

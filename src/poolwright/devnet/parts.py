@@ -163,7 +163,7 @@ def chain_program(folder: StateFolder, settings: AnvilSettings, answers: Callabl
 
 def poolwright_command(*words: str) -> list[str]:
     """Ourselves with other words, by the Python that runs now."""
-    return [sys.executable, "-m", "poolwright.cli.main", *words]
+    return [sys.executable, "-m", "poolwright", *words]
 
 
 def inherited_environment(variables: Mapping[str, str]) -> dict[str, str]:

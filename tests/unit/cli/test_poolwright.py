@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from poolwright.cli import network
-from poolwright.cli.main import main
+from poolwright.__main__ import main
+from poolwright.devnet import commands
 from poolwright.poco.errors import InputError
 
 
@@ -59,7 +59,7 @@ def test_status_is_a_table() -> None:
     part = {"name": "chain", "state": "ready", "pid": 12, "restarts": 0, "url": "http://127.0.0.1:8545"}
     lost = {"name": "worker-1", "state": "lost", "pid": None, "restarts": 3, "url": None}
 
-    lines = network.status_lines({"network": "ab", "folder": "/f", "state": "ready", "parts": [part, lost]})
+    lines = commands.status_lines({"network": "ab", "folder": "/f", "state": "ready", "parts": [part, lost]})
 
     assert lines == [
         "network ab in /f: ready",

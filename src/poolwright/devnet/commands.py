@@ -1,4 +1,7 @@
-"""`poolwright setup|up|down|status|logs`: the local network on this machine."""
+"""`poolwright setup|up|down|status|logs`: the commands of the local network, added to the command line.
+
+Each imports what it does when it does it: the daemons start through the same program, and quickly.
+"""
 
 from __future__ import annotations
 
