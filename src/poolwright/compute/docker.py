@@ -351,7 +351,8 @@ def connect(host: str | None = None) -> Docker:
     try:
         if host is not None and host.startswith("unix://"):
             # Each wait holds a connection, so their number is the number of containers: no bound here.
-            return Docker(url=host, connector=aiohttp.UnixConnector(host.removeprefix("unix://"), limit=0))
+            path = host.removeprefix("unix://")
+            return Docker(url="unix://localhost", connector=aiohttp.UnixConnector(path, limit=0))
         return Docker(url=host)
     except (AssertionError, ValueError, OSError) as problem:
         raise EngineUnavailable(
