@@ -6,11 +6,17 @@ SELECT coalesce(max(id), 0) FROM events;
 -- name: last_effect_id
 SELECT coalesce(max(id), 0) FROM effects;
 
+-- name: task_number
+SELECT number FROM tasks WHERE task_id = ?;
+
+-- name: insert_task
+INSERT INTO tasks (task_id) VALUES (?) RETURNING number;
+
 -- name: insert_event
-INSERT INTO events (id, kind, task_id, at, body) VALUES (?, ?, ?, ?, ?);
+INSERT INTO events (id, kind, task, at, body) VALUES (?, ?, ?, ?, ?);
 
 -- name: insert_effect
-INSERT INTO effects (id, lane, key, kind, task_id, cause, body)
+INSERT INTO effects (id, lane, key, kind, task, cause, body)
 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
 WHERE NOT EXISTS (SELECT 1 FROM effects WHERE is_done = 0 AND lane = ?2 AND key = ?3 AND body = ?7);
 
@@ -40,14 +46,17 @@ INSERT INTO snapshots (upto, body) VALUES (?, ?) ON CONFLICT (upto) DO UPDATE SE
 DELETE FROM snapshots WHERE upto NOT IN (SELECT upto FROM snapshots ORDER BY upto DESC LIMIT 2);
 
 -- name: replay
-SELECT id, kind, task_id, at, body FROM events WHERE id > ? ORDER BY id LIMIT ?;
+SELECT id, kind, task_id, at, body FROM events LEFT JOIN tasks ON number = task
+WHERE id > ? ORDER BY id LIMIT ?;
 
 -- name: pending
-SELECT id, lane, key, kind, task_id, cause, is_done, body FROM effects INDEXED BY effects_pending
+SELECT id, lane, key, kind, task_id, cause, is_done, body
+FROM effects INDEXED BY effects_pending LEFT JOIN tasks ON number = task
 WHERE is_done = 0 ORDER BY id;
 
 -- name: pending_in_lane
-SELECT id, lane, key, kind, task_id, cause, is_done, body FROM effects
+SELECT id, lane, key, kind, task_id, cause, is_done, body
+FROM effects INDEXED BY effects_pending LEFT JOIN tasks ON number = task
 WHERE is_done = 0 AND lane = ? ORDER BY id;
 
 -- name: mark
@@ -63,9 +72,11 @@ SELECT key, body FROM records WHERE kind = ? ORDER BY key;
 SELECT upto, body FROM snapshots WHERE ?1 IS NULL OR upto < ?1 ORDER BY upto DESC LIMIT 1;
 
 -- name: story_events
-SELECT id, kind, task_id, at, body FROM events
-WHERE task_id = ?1 OR id IN (SELECT cause FROM effects WHERE task_id = ?1)
+SELECT id, kind, task_id, at, body FROM events LEFT JOIN tasks ON number = task
+WHERE task = (SELECT number FROM tasks WHERE task_id = ?1)
+   OR id IN (SELECT cause FROM effects WHERE task = (SELECT number FROM tasks WHERE task_id = ?1))
 ORDER BY id;
 
 -- name: story_effects
-SELECT id, lane, key, kind, task_id, cause, is_done, body FROM effects WHERE task_id = ? ORDER BY id;
+SELECT id, lane, key, kind, task_id, cause, is_done, body FROM effects JOIN tasks ON number = task
+WHERE task_id = ? ORDER BY id;

@@ -34,6 +34,8 @@ from poolwright.store.sqlite_reads import SqliteReads
 
 MAX_WAITING: Final = 1_024
 """Commits that may wait for the writer; a further caller waits before it enters (back-pressure)."""
+MAX_TASK_NUMBERS: Final = 100_000
+"""Tasks whose number the writer keeps at hand."""
 MAX_GROUP_ROWS: Final = 5_000
 """Rows in one transaction; more wait for the next one, so that nobody waits long."""
 
@@ -117,6 +119,7 @@ class _Writer:
         self._run_sql = connection.execute
         self._last_event = int(self._run_sql(queries["last_event_id"]).fetchone()[0])
         self._last_effect = int(self._run_sql(queries["last_effect_id"]).fetchone()[0])
+        self._task_numbers: dict[bytes, int] = {}
         self.thread = threading.Thread(target=self._run, name=f"write-{path.name}", daemon=True)
         self.thread.start()
 
@@ -162,7 +165,11 @@ class _Writer:
     def _undo(self, before: tuple[int, int]) -> None:
         if self._connection.in_transaction:  # SQLite itself has rolled back when the disk was full
             self._run_sql("ROLLBACK")
+        self._restore_counters(before)
+
+    def _restore_counters(self, before: tuple[int, int]) -> None:
         self._last_event, self._last_effect = before
+        self._task_numbers.clear()  # some may have been given in what was rolled back
 
     def _apply(self, change: Commit | Snapshot) -> object:
         if isinstance(change, Snapshot):
@@ -175,7 +182,7 @@ class _Writer:
             answer: object = self._apply_commit(change)
         except (InvariantBroken, sqlite3.IntegrityError, sqlite3.ProgrammingError, OverflowError) as problem:
             self._run_sql("ROLLBACK TO one")
-            self._last_event, self._last_effect = before
+            self._restore_counters(before)
             answer = problem if isinstance(problem, PoolwrightError) else _refusal(problem)
         self._run_sql("RELEASE one")
         return answer
@@ -206,7 +213,7 @@ class _Writer:
         self._connection.executemany(
             self._queries["insert_event"],
             [
-                (event_id, row.kind, _blob(row.task_id), row.at, row.body)
+                (event_id, row.kind, self._task_number(row.task_id), row.at, row.body)
                 for event_id, row in enumerate(commit.events, first)
             ],
         )
@@ -227,7 +234,7 @@ class _Writer:
                     row.lane,
                     row.key,
                     row.kind,
-                    _blob(row.task_id),
+                    self._task_number(row.task_id),
                     None if row.cause is None else event_ids[row.cause],
                     row.body,
                 )
@@ -239,6 +246,21 @@ class _Writer:
             kept = [self._pending_id(row) for row in commit.effects]
             return tuple(kept), tuple(a == b for a, b in zip(ids, kept, strict=True))
         return tuple(ids), (True,) * len(ids)
+
+    def _task_number(self, task_id: bytes | None) -> int | None:
+        if task_id is None:
+            return None
+        number = self._task_numbers.get(task_id)
+        if number is None:
+            blob = bytes(task_id)
+            found = (
+                self._run_sql(self._queries["task_number"], (blob,)).fetchone()
+                or self._run_sql(self._queries["insert_task"], (blob,)).fetchone()
+            )
+            if len(self._task_numbers) >= MAX_TASK_NUMBERS:
+                self._task_numbers.clear()
+            number = self._task_numbers[blob] = int(found[0])
+        return number
 
     def _pending_id(self, row: EffectRow) -> EffectId:
         found = self._run_sql(self._queries["pending_twin"], (row.lane, row.key, row.body)).fetchone()
@@ -261,10 +283,6 @@ def _settle(settlements: list[tuple[asyncio.Future[Any], object]]) -> None:
             future.set_exception(answer)
         else:
             future.set_result(answer)
-
-
-def _blob(value: bytes | None) -> bytes | None:
-    return None if value is None else bytes(value)
 
 
 def _refusal(problem: Exception) -> InvariantBroken:

@@ -18,6 +18,8 @@ APPLICATION_ID: Final = 0x504F4F4C
 """Stands in the file's header ("POOL"), so that a file of another program is never touched."""
 BUSY_MILLISECONDS: Final = 5_000
 """How long a statement waits for another program that holds the file, such as a backup."""
+CHECKPOINT_PAGES: Final = 4_000
+"""Pages of 4 KiB in the write-ahead log before they are copied into the file, each page once."""
 
 _SQL: Final = resources.files("poolwright.store")
 
@@ -63,6 +65,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
             connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
             _check_application(connection, path)
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             connection.execute("PRAGMA synchronous = FULL")  # a commit that returned survives loss of power
             _migrate(connection, path)
         except BaseException:

@@ -1,13 +1,20 @@
--- The event log. Ids are given by the one writer and ascend in the order of commit.
-CREATE TABLE events (
-    id      INTEGER PRIMARY KEY,
-    kind    TEXT    NOT NULL,
-    task_id BLOB,
-    at      INTEGER NOT NULL,  -- chain seconds UTC
-    body    BLOB    NOT NULL
+-- Tasks by number. Ids are hashes: an index on them touches a page of its own for nearly every row, and each
+-- touched page is written and flushed. Numbers of the tasks that are alive stand side by side.
+CREATE TABLE tasks (
+    number  INTEGER PRIMARY KEY,
+    task_id BLOB    NOT NULL UNIQUE
 ) STRICT;
 
-CREATE INDEX events_by_task ON events (task_id) WHERE task_id IS NOT NULL;
+-- The event log. Ids are given by the one writer and ascend in the order of commit.
+CREATE TABLE events (
+    id   INTEGER PRIMARY KEY,
+    kind TEXT    NOT NULL,
+    task INTEGER,           -- tasks.number
+    at   INTEGER NOT NULL,  -- chain seconds UTC
+    body BLOB    NOT NULL
+) STRICT;
+
+CREATE INDEX events_by_task ON events (task) WHERE task IS NOT NULL;
 
 -- The outbox. `id` is also the sequence number of a message within its lane.
 CREATE TABLE effects (
@@ -15,14 +22,14 @@ CREATE TABLE effects (
     lane    TEXT    NOT NULL,
     key     TEXT    NOT NULL,
     kind    TEXT    NOT NULL,
-    task_id BLOB,
-    cause   INTEGER,           -- events.id
+    task    INTEGER,        -- tasks.number
+    cause   INTEGER,        -- events.id
     is_done INTEGER NOT NULL DEFAULT 0,
     body    BLOB    NOT NULL
 ) STRICT;
 
 CREATE INDEX effects_pending ON effects (lane, key) WHERE is_done = 0;
-CREATE INDEX effects_by_task ON effects (task_id) WHERE task_id IS NOT NULL;
+CREATE INDEX effects_by_task ON effects (task) WHERE task IS NOT NULL;
 
 CREATE TABLE marks (
     name TEXT PRIMARY KEY,
