@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import assert_never
 
 from poolwright.poco.types import BlockNumber, DealId, TaskId, Timestamp, WorkerAddress
 from poolwright.wire.messages import AbortCause
@@ -27,6 +28,8 @@ class Submission(StrEnum):
 class Submit:
     """Send one transaction about a task. (task, submission, attempt) is its identity.
 
+    `attempt` counts the transactions asked for in the task's whole life, so that no two share an identity,
+    not even the reopens of two rounds.
     `results` (the link) and `callback` (what the deal's callback contract receives) are for `finalize`.
     """
 
@@ -41,12 +44,13 @@ class Submit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyUpload:
-    """Ask the result repository whether it holds the task's result."""
+    """Ask the result repository whether it holds the task's result, the `attempt`th upload of this worker."""
 
     task_id: TaskId
     worker: WorkerAddress
     link: str
     callback: bytes = b""
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +74,11 @@ class TellWorkerReveal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TellWorkerUpload:
+    """Ask for the result, the `attempt`th time: an upload that failed may be asked for again."""
+
     worker: WorkerAddress
     task_id: TaskId
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,3 +96,25 @@ class TellWorkerAbort:
 
 TellWorker = TellWorkerStart | TellWorkerReveal | TellWorkerUpload | TellWorkerComplete | TellWorkerAbort
 Effect = Submit | VerifyUpload | TellWorker
+
+
+def identity(effect: Effect) -> str:
+    """What tells an effect from every other one of its kind, of its task and (for a message) of its worker.
+
+    The same wish asked for again has the same identity; one that differs in what matters has another.
+    """
+    match effect:
+        case Submit(submission=submission, attempt=attempt):
+            return f"{submission}:{effect.task_id}:{attempt}"
+        case VerifyUpload(worker=worker, attempt=attempt):
+            return f"VerifyUpload:{effect.task_id}:{worker}:{attempt}"
+        case TellWorkerUpload(attempt=attempt):
+            return f"TellWorkerUpload:{effect.task_id}:{attempt}"
+        case TellWorkerReveal(block=block):
+            return f"TellWorkerReveal:{effect.task_id}:{block}"
+        case TellWorkerAbort(cause=cause):
+            return f"TellWorkerAbort:{effect.task_id}:{cause}"
+        case TellWorkerStart() | TellWorkerComplete():
+            return f"{type(effect).__name__}:{effect.task_id}"
+        case _:
+            assert_never(effect)

@@ -188,12 +188,16 @@ class UploadMissing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmissionFailed:
-    """A transaction was refused, reverted or given up; the chain is as before."""
+    """A transaction was refused, reverted or given up; the chain is as before.
+
+    `attempt` is that of its `Submit`; None means the one that is in flight.
+    """
 
     at: Timestamp
     task_id: TaskId
     submission: Submission
     reason: str
+    attempt: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from poolwright.poco.errors import InvariantBroken
+from poolwright.poco.types import TaskId, WorkerAddress
+from poolwright.scheduler import policy
 from poolwright.scheduler import task as tasks
 from poolwright.scheduler.effects import Submission
 from poolwright.scheduler.pool import Pool
@@ -29,11 +31,17 @@ def violations(pool: Pool) -> Iterator[str]:
         for rule in _task_rules(task):
             yield f"task {task.id}: {rule}"
         due = tasks.next_deadline(task)
-        if due is not None and pool.wake_at.get(task.id) != due:
-            yield f"task {task.id}: nobody wakes up for its deadline {due}"
-        if tasks.needs_worker(task, pool.now) and task.id not in pool.is_needy:
+        if pool.wake_at.get(task.id) != due:
+            yield f"task {task.id}: its deadline is {due}, the pool wakes up at {pool.wake_at.get(task.id)}"
+        if tasks.needs_worker(task, pool.now) and task.id not in pool.supply.needy:
             yield f"task {task.id}: it needs a worker and is not in the line"
+        if task.deal.deal_id not in pool.deals:
+            yield f"task {task.id}: its deal was forgotten"
+    ended = [task.id for task in pool.tasks.values() if task.is_ended]
+    if ended != list(pool.ended):
+        yield "ended tasks do not stand in the order of their ends"
     yield from _slot_rules(pool)
+    yield from _supply_rules(pool)
 
 
 def _task_rules(task: Task) -> Iterator[str]:
@@ -47,6 +55,8 @@ def _task_rules(task: Task) -> Iterator[str]:
         yield "COMPLETED without its TaskFinalize log"
     if (task.phase is Phase.REVEALING) and task.consensus is None:
         yield "REVEALING without a consensus"
+    if task.is_ended and (task.in_flight or task.setback):
+        yield "ended, with a transaction still wanted"
     if task.phase is Phase.ACTIVE and task.in_flight and task.in_flight.submission is Submission.FINALIZE:
         yield "a finalize is in flight and there is no consensus"
     for replicate in task.replicates:
@@ -67,11 +77,32 @@ def _replicate_rules(replicate: Replicate) -> Iterator[str]:
 
 
 def _slot_rules(pool: Pool) -> Iterator[str]:
+    computing: dict[WorkerAddress, set[TaskId]] = {}
+    for task in pool.tasks.values():
+        for replicate in task.replicates:
+            if replicate.holds_slot:
+                computing.setdefault(replicate.worker, set()).add(task.id)
     for worker in pool.workers.values():
-        holding = {
-            task.id
-            for task in pool.tasks.values()
-            if (replicate := task.replicate_of(worker.address)) is not None and replicate.holds_slot
-        }
-        if holding != worker.computing:
-            yield f"worker {worker.address}: its slots do not add up ({len(holding)} held)"
+        if worker.computing != computing.get(worker.address, set()):
+            yield f"worker {worker.address}: its slots do not add up ({len(worker.computing)} held)"
+
+
+def _supply_rules(pool: Pool) -> Iterator[str]:
+    supply = pool.supply
+    if supply.new_tasks or supply.new_workers:
+        yield "newcomers were left standing"
+    free = [worker for worker in pool.workers.values() if worker.free_slots]
+    for tag in {policy.offers(worker) for worker in free} | supply.free.keys():
+        turn = [worker.address for worker in free if policy.offers(worker) == tag]
+        if turn != list(supply.free.get(tag, ())):
+            yield f"free workers that offer {tag!r} do not stand in their turn"
+    queued = [task_id for line in supply.lines.values() for _, task_id in line]
+    if sorted(queued) != sorted(supply.queued) or not supply.needy <= supply.queued:
+        yield "the line of tasks and its index do not agree"
+    for task_id in supply.needy:
+        task = pool.tasks.get(task_id)
+        if task is None or not tasks.needs_worker(task, pool.now):
+            continue
+        for worker in free:
+            if policy.may_take(worker, task):
+                yield f"task {task_id}: it waits though worker {worker.address} has a free slot"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from poolwright.poco.tags import GPU, NO_TAG, TEE, Tag
+from poolwright.poco.tags import GPU, NO_TAG, TEE, TEE_FRAMEWORKS, Tag
 
 if TYPE_CHECKING:
     from poolwright.scheduler.pool import Worker
     from poolwright.scheduler.task import Task
+
+_FRAMEWORKS: Final = {name: TEE | Tag.of_names([name]) for name in TEE_FRAMEWORKS.names}
 
 
 def may_take(worker: Worker, task: Task) -> bool:
@@ -23,7 +25,7 @@ def offers(worker: Worker) -> Tag:
     if worker.capacity.gpu:
         tag |= GPU
     for framework in worker.capacity.tee_frameworks:
-        tag |= TEE | Tag.of_names([framework])
+        tag |= _FRAMEWORKS.get(framework.lower(), NO_TAG)  # a name nobody knows offers nothing
     return tag
 
 

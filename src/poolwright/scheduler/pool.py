@@ -3,20 +3,30 @@
 `step(pool, event)` routes an event to the tasks it concerns and then hands out work. The pool has one
 writer; tasks, replicates and workers are frozen, and a step swaps the entries that it changes. Work is
 pushed: whenever a task needs a contribution and a worker has a free slot, the two meet in the same step, the
-task with the earliest contribution deadline first, workers in turn.
+task with the earliest contribution deadline first, workers in turn. So between steps no task waits that a
+free worker could take, and a step looks only at the tasks that have come into the line and the workers that
+have become free during it: `supply` holds both lines.
 
-Two indexes are kept beside the facts, both derived and both checked by `invariants`: the tasks that need a
-worker, ordered by deadline, and the deadlines to wake up for.
+A task that has ended stays readable until `KEPT_ENDED` others have ended after it; then the pool forgets it
+and, with its last task, its deal. The event log keeps their story. A number bounds the memory whatever the
+load, and needs no clock.
+
+The indexes beside the facts are derived, and checked by `invariants`: the two lines, the deadlines to wake up
+for, the order in which tasks ended. `restored` derives them again from tasks and workers given in the order
+in which the pool held them.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, assert_never
 
 from poolwright.poco import ids
+from poolwright.poco.errors import InvariantBroken
 from poolwright.poco.types import DealId, Hash32, TaskId, Timestamp, WorkerAddress
 from poolwright.scheduler import policy
 from poolwright.scheduler import task as tasks
@@ -33,6 +43,7 @@ from poolwright.scheduler.events import (
     DealTerms,
     PoolEvent,
     SubmissionFailed,
+    TaskEvent,
     Tick,
     UploadMissing,
     UploadVerified,
@@ -40,6 +51,7 @@ from poolwright.scheduler.events import (
     WorkerReported,
     WorkerWentSilent,
 )
+from poolwright.scheduler.supply import Supply
 from poolwright.scheduler.task import Task
 from poolwright.wire.messages import Capacity
 
@@ -65,6 +77,8 @@ class Worker:
 
 
 EPOCH: Final = Timestamp(0)
+KEPT_ENDED: Final = 10_000
+"""Ended tasks that stay readable: half an hour of a pool at full speed, months of a small one."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,14 +87,20 @@ class Pool:
 
     now: Timestamp = field(default=EPOCH)
     deals: dict[DealId, DealTerms] = field(default_factory=dict)
+    #: Tasks; those that have ended stand in the order of their ends.
     tasks: dict[TaskId, Task] = field(default_factory=dict)
+    #: Workers; those with free slots stand in the order in which it is their turn.
     workers: dict[WorkerAddress, Worker] = field(default_factory=dict)
-    #: (contribution deadline, task) of tasks that may need a worker; stale entries are dropped when met.
-    needy: list[tuple[Timestamp, TaskId]] = field(default_factory=list)
-    is_needy: set[TaskId] = field(default_factory=set)
+    #: Tasks that need a worker and workers that need a task.
+    supply: Supply = field(default_factory=Supply)
     #: (deadline, task) to wake up for; an entry is stale unless `wake_at` still says the same.
     alarms: list[tuple[Timestamp, TaskId]] = field(default_factory=list)
     wake_at: dict[TaskId, Timestamp] = field(default_factory=dict)
+    #: Ended tasks, the first to be forgotten first.
+    ended: deque[TaskId] = field(default_factory=deque)
+    #: How many tasks of each deal are kept.
+    kept_of_deal: dict[DealId, int] = field(default_factory=dict)
+    kept_ended: int = KEPT_ENDED
 
 
 class Step(NamedTuple):
@@ -115,13 +135,12 @@ def step(pool: Pool, event: PoolEvent) -> Step:
             | UploadMissing()
             | SubmissionFailed()
         ):
-            task = pool.tasks.get(event.task_id)
-            if task is None:
-                return Step(ignored="the task is not one of this pool")
-            result = _apply(pool, tasks.step(task, event))
+            result = _task_event(pool, event)
         case _:
             assert_never(event)
-    return Step((*result.effects, *_hand_out(pool)), result.ignored)
+    handed_out = _hand_out(pool)
+    _forget_ended(pool)
+    return Step((*result.effects, *handed_out), result.ignored)
 
 
 def next_deadline(pool: Pool) -> Timestamp | None:
@@ -131,13 +150,22 @@ def next_deadline(pool: Pool) -> Timestamp | None:
     return pool.alarms[0][0] if pool.alarms else None
 
 
-def restored(now: Timestamp, known: list[Task], workers: list[Worker]) -> Pool:
-    """A pool from a snapshot's facts; indexes are derived again and tasks of a bag share their deal."""
-    pool = Pool(now=now, workers={worker.address: worker for worker in workers})
+def restored(
+    now: Timestamp, known: Iterable[Task], workers: Iterable[Worker], *, kept_ended: int = KEPT_ENDED
+) -> Pool:
+    """A pool from a snapshot's facts, given in the order of `Pool.tasks` and `Pool.workers`.
+
+    Indexes are derived again, and the tasks of a bag share their deal.
+    """
+    pool = Pool(now=now, kept_ended=kept_ended)
+    for worker in workers:
+        pool.workers[worker.address] = worker
+        if worker.free_slots:
+            pool.supply.add_worker(worker.address, policy.offers(worker))
     for task in known:
         deal = pool.deals.setdefault(task.deal.deal_id, task.deal)
-        pool.tasks[task.id] = replace(task, deal=deal)
-        _index(pool, pool.tasks[task.id])
+        _keep(pool, replace(task, deal=deal))
+    pool.supply.settle()
     return pool
 
 
@@ -151,9 +179,30 @@ def _deal_matched(pool: Pool, event: ChainDealMatched) -> Step:
     pool.deals[terms.deal_id] = terms
     effects: list[Effect] = []
     for index in range(terms.bot_first, terms.bot_first + terms.bot_size):
-        opened = tasks.opened(ids.task_id(terms.deal_id, index), index, terms, event.at)
+        opened = tasks.opened(ids.task_id(terms.deal_id, index), index, terms, pool.now)
         effects += _apply(pool, opened).effects
     return Step(tuple(effects))
+
+
+def _task_event(pool: Pool, event: TaskEvent) -> Step:
+    heard = _worker_heard(pool, event.worker).effects if isinstance(event, WorkerReported) else ()
+    task = pool.tasks.get(event.task_id)
+    if task is None:
+        return Step(heard, ignored="the task is not one that this pool keeps")
+    result = _apply(pool, tasks.step(task, event, pool.now))
+    return Step((*heard, *result.effects), result.ignored)
+
+
+def _worker_heard(pool: Pool, address: WorkerAddress) -> Step:
+    """A report on a connection that never broke ends a silence as well as a new connection does."""
+    worker = pool.workers.get(address)
+    if worker is None or not worker.is_silent:
+        return Step()
+    worker = replace(worker, is_silent=False)
+    _seat(pool, worker)
+    return _each_task(
+        pool, worker, lambda task: tasks.recover_worker(task, address, pool.now, remembers=True)
+    )
 
 
 def _worker_connected(pool: Pool, event: WorkerConnected) -> Step:
@@ -166,12 +215,12 @@ def _worker_connected(pool: Pool, event: WorkerConnected) -> Step:
         computing=known.computing if known else frozenset(),
         tasks=known.tasks if known else frozenset(),
     )
-    pool.workers[event.worker] = worker
+    _seat(pool, worker)
     remembers = known is not None and known.journal == event.journal
     return _each_task(
         pool,
         worker,
-        lambda task: tasks.recover_worker(task, event.worker, event.at, remembers=remembers),
+        lambda task: tasks.recover_worker(task, event.worker, pool.now, remembers=remembers),
     )
 
 
@@ -179,8 +228,9 @@ def _worker_went_silent(pool: Pool, event: WorkerWentSilent) -> Step:
     worker = pool.workers.get(event.worker)
     if worker is None or worker.is_silent:
         return Step(ignored="the worker is not one that was heard")
-    pool.workers[event.worker] = worker = replace(worker, is_silent=True)
-    return _each_task(pool, worker, lambda task: tasks.lose_worker(task, event.worker, event.at))
+    worker = replace(worker, is_silent=True)
+    _seat(pool, worker)
+    return _each_task(pool, worker, lambda task: tasks.lose_worker(task, event.worker, pool.now))
 
 
 def _tick(pool: Pool) -> Step:
@@ -189,6 +239,9 @@ def _tick(pool: Pool) -> Step:
         _, task_id = heapq.heappop(pool.alarms)
         del pool.wake_at[task_id]
         effects += _apply(pool, tasks.tick(pool.tasks[task_id], pool.now)).effects
+        again = pool.wake_at.get(task_id)
+        if again is not None and again <= pool.now:
+            raise InvariantBroken(f"task {task_id}: its deadline {again} is still due after the tick")
     return Step(tuple(effects))
 
 
@@ -207,26 +260,26 @@ def _apply(pool: Pool, result: tasks.Step) -> Step:
     task, effects, ignored = result
     before = pool.tasks.get(task.id)
     if before is not task:
-        pool.tasks[task.id] = task
+        if before is not None and task.is_ended and not before.is_ended:
+            del pool.tasks[task.id]  # ended tasks stand in the order of their ends
+        _keep(pool, task, before)
         for replicate in task.replicates:
             old = before.replicate_of(replicate.worker) if before else None
             if old is not replicate:
                 _account(pool, task, replicate.worker)
-        _index(pool, task)
     elif task.id not in pool.wake_at:
         _index(pool, task)
     return Step(effects, ignored)
 
 
-def _account(pool: Pool, task: Task, address: WorkerAddress) -> None:
-    """Write into the worker whether this task still occupies a slot of it, or still concerns it."""
-    worker = pool.workers.get(address)
-    replicate = task.replicate_of(address)
-    if worker is None or replicate is None:
-        return
-    computing = worker.computing | {task.id} if replicate.holds_slot else worker.computing - {task.id}
-    open_tasks = worker.tasks - {task.id} if replicate.is_finished else worker.tasks | {task.id}
-    pool.workers[address] = replace(worker, computing=computing, tasks=open_tasks)
+def _keep(pool: Pool, task: Task, before: Task | None = None) -> None:
+    pool.tasks[task.id] = task
+    if before is None:
+        deal_id = task.deal.deal_id
+        pool.kept_of_deal[deal_id] = pool.kept_of_deal.get(deal_id, 0) + 1
+    if task.is_ended and (before is None or not before.is_ended):
+        pool.ended.append(task.id)
+    _index(pool, task)
 
 
 def _index(pool: Pool, task: Task) -> None:
@@ -237,40 +290,103 @@ def _index(pool: Pool, task: Task) -> None:
     elif pool.wake_at.get(task.id) != due:
         pool.wake_at[task.id] = due
         heapq.heappush(pool.alarms, (due, task.id))
-    if not tasks.needs_worker(task, pool.now):
-        pool.is_needy.discard(task.id)
-    elif task.id not in pool.is_needy:
-        pool.is_needy.add(task.id)
-        heapq.heappush(pool.needy, (task.contribution_deadline, task.id))
+    if tasks.needs_worker(task, pool.now):
+        pool.supply.add_task(task.id, task.deal.tag, task.contribution_deadline)
+    else:
+        pool.supply.remove_task(task.id)
+
+
+def _account(pool: Pool, task: Task, address: WorkerAddress) -> None:
+    """Write into the worker whether this task still occupies a slot of it, or still concerns it."""
+    worker = pool.workers.get(address)
+    replicate = task.replicate_of(address)
+    if worker is None or replicate is None:
+        return
+    if replicate.holds_slot != (task.id in worker.computing):
+        worker = replace(worker, computing=worker.computing ^ {task.id})
+    if replicate.is_finished == (task.id in worker.tasks):
+        worker = replace(worker, tasks=worker.tasks ^ {task.id})
+    _seat(pool, worker)
+
+
+def _seat(pool: Pool, worker: Worker) -> None:
+    """Swap the worker in; one that has just become free goes to the end of the line."""
+    before = pool.workers.get(worker.address)
+    if worker is before:
+        return
+    offers = policy.offers(worker)
+    was_free = before is not None and before.free_slots > 0 and policy.offers(before) == offers
+    if before is not None and not (was_free and worker.free_slots):
+        pool.supply.remove_worker(worker.address, policy.offers(before))
+    if worker.free_slots and not was_free:
+        pool.workers.pop(worker.address, None)
+        pool.supply.add_worker(worker.address, offers)
+    pool.workers[worker.address] = worker
+
+
+def _to_the_end(pool: Pool, address: WorkerAddress) -> None:
+    """Workers are served in turn: the one just served waits for all others."""
+    worker = pool.workers.pop(address)
+    pool.workers[address] = worker
+    if worker.free_slots:
+        pool.supply.move_to_end(address, policy.offers(worker))
 
 
 def _hand_out(pool: Pool) -> list[Effect]:
-    """Give work to free slots, the earliest contribution deadline first."""
-    if not pool.needy:
-        return []
+    """Let everyone who became free and every task that came into the line meet its match."""
     effects: list[Effect] = []
-    put_back: list[tuple[Timestamp, TaskId]] = []
-    free = {address: worker for address, worker in pool.workers.items() if worker.free_slots}
-    while pool.needy and free:
-        entry = heapq.heappop(pool.needy)
-        if entry[1] not in pool.is_needy:
-            continue
-        task = pool.tasks[entry[1]]
-        if not tasks.needs_worker(task, pool.now):
-            pool.is_needy.discard(task.id)
-            continue
-        worker = policy.choose(task, free.values())
-        if worker is None:
-            put_back.append(entry)
-            continue
-        heapq.heappush(pool.needy, entry)
-        effects += _apply(pool, tasks.assign(task, worker.address, worker.weight, pool.now)).effects
-        # Workers are served in turn: the one just chosen goes to the end of the line.
-        chosen = pool.workers.pop(worker.address)
-        pool.workers[worker.address] = chosen
-        del free[worker.address]
-        if chosen.free_slots:
-            free[worker.address] = chosen
-    for entry in put_back:
-        heapq.heappush(pool.needy, entry)
+    while (newcomer := pool.supply.next_free()) is not None:
+        effects += _fill(pool, pool.workers[newcomer])
+    while (task_id := pool.supply.next_needy()) is not None:
+        effects += _staff(pool, pool.tasks[task_id])
     return effects
+
+
+def _fill(pool: Pool, worker: Worker) -> list[Effect]:
+    """Give the worker the tasks of the line that it may take, until it has no free slot."""
+    effects: list[Effect] = []
+    with closing(pool.supply.walk(policy.offers(worker))) as line:
+        for task_id in line:
+            task = pool.tasks[task_id]
+            if not tasks.needs_worker(task, pool.now):
+                pool.supply.remove_task(task_id)
+            elif policy.may_take(worker, task):
+                effects += _assign(pool, task, worker)
+                worker = pool.workers[worker.address]
+                if not worker.free_slots:
+                    break
+    return effects
+
+
+def _staff(pool: Pool, task: Task) -> list[Effect]:
+    """Give the task to free workers while it needs one."""
+    effects: list[Effect] = []
+    while tasks.needs_worker(task, pool.now):
+        free = (pool.workers[address] for address in pool.supply.free_workers(task.deal.tag))
+        worker = policy.choose(task, free)
+        if worker is None:
+            break
+        effects += _assign(pool, task, worker)
+        task = pool.tasks[task.id]
+    return effects
+
+
+def _assign(pool: Pool, task: Task, worker: Worker) -> tuple[Effect, ...]:
+    assigned = _apply(pool, tasks.assign(task, worker.address, worker.weight, pool.now))
+    _to_the_end(pool, worker.address)
+    return assigned.effects
+
+
+def _forget_ended(pool: Pool) -> None:
+    """Drop the tasks that ended longest ago, with whatever a worker still seems to hold of them."""
+    while len(pool.ended) > pool.kept_ended:
+        task = pool.tasks.pop(pool.ended.popleft())
+        for replicate in task.replicates:
+            worker = pool.workers.get(replicate.worker)
+            if worker is not None:
+                computing, open_tasks = worker.computing - {task.id}, worker.tasks - {task.id}
+                _seat(pool, replace(worker, computing=computing, tasks=open_tasks))
+        deal_id = task.deal.deal_id
+        pool.kept_of_deal[deal_id] -= 1
+        if not pool.kept_of_deal[deal_id]:
+            del pool.kept_of_deal[deal_id], pool.deals[deal_id]

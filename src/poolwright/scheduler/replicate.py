@@ -6,14 +6,18 @@ from dataclasses import dataclass, replace
 
 from poolwright.poco.types import Hash32, Timestamp, WorkerAddress
 from poolwright.wire.statuses import (
+    AHEAD,
     BEFORE_CONTRIBUTION,
     FINAL,
     INTERLUDES,
     SLOT_HOLDING,
+    UPLOAD_FAILED,
     Mover,
     ReplicateStatus,
     is_legal,
 )
+
+S = ReplicateStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +81,26 @@ class Replicate:
         )
 
     @property
+    def is_asked(self) -> bool:
+        """Whether it has been asked for the result and may still bring it."""
+        asked = (S.RESULT_UPLOAD_REQUESTED, S.RESULT_UPLOADING, S.RESULT_UPLOADED)
+        return self.reached in asked and not self.is_lost and not self.is_finished
+
+    @property
     def can_upload(self) -> bool:
-        """Whether it has revealed, has not been asked to upload before, and can hear us."""
-        return self.reached is ReplicateStatus.REVEALED and not self.is_lost and not self.is_finished
+        """Whether it has revealed, is not busy with an upload, and can hear us."""
+        ready = self.reached is S.REVEALED or self.reached in UPLOAD_FAILED
+        return ready and not self.is_lost and not self.is_finished
+
+    @property
+    def uploads(self) -> int:
+        """How often it has said that the result is in the repository."""
+        return sum(stage.status is S.RESULT_UPLOADED for stage in self.life)
+
+    @property
+    def failed_uploads(self) -> int:
+        """How often it was asked for the result and did not bring it."""
+        return sum(stage.status in UPLOAD_FAILED for stage in self.life)
 
 
 def created(worker: WorkerAddress, weight: int, at: Timestamp) -> Replicate:
@@ -92,5 +113,8 @@ def moved(
 ) -> Replicate | None:
     """The replicate after one legal move, or None when the table has no such move."""
     if not is_legal(mover, replicate.status, status):
+        return None
+    is_back = mover is Mover.WORKER and replicate.status is S.RECOVERING
+    if is_back and status not in AHEAD.get(replicate.reached, ()):
         return None
     return replace(replicate, life=(*replicate.life, Stage(status=status, at=at, cause=cause)))

@@ -24,6 +24,8 @@ from typing import Final, NamedTuple, assert_never
 
 from poolwright.poco.consensus import more_needed
 from poolwright.poco.deadlines import contribution_deadline, final_deadline
+from poolwright.poco.keccak import keccak
+from poolwright.poco.results import result_hash
 from poolwright.poco.types import Hash32, TaskId, Timestamp, WorkerAddress
 from poolwright.scheduler.effects import (
     Effect,
@@ -60,8 +62,14 @@ S = ReplicateStatus
 
 UPLOAD_SILENCE_SECONDS: Final = 120
 """A worker that was asked to upload and is silent for longer is passed over (reference 3.1, two minutes)."""
-MAX_ATTEMPTS: Final = 8
-"""Times that one transaction is tried; then the task waits for its deadline, and the operator is told."""
+UPLOAD_RETRY_SECONDS: Final = 60
+"""Wait before a revealer is asked again, doubled after each failure, when no other one is left."""
+MAX_UPLOAD_RETRY_SECONDS: Final = 3600
+MAX_RETRY_SECONDS: Final = 300
+"""Longest wait before a failed transaction is tried again; the first is two seconds."""
+MAX_TRIES: Final = 24
+"""Times in a row that one transaction is tried, over about an hour and a half. Then only another wish (at
+last the claim) or an event moves the task on, and the operator is told."""
 
 
 class Phase(StrEnum):
@@ -74,6 +82,15 @@ class Phase(StrEnum):
     FAILED = "FAILED"
 
 
+ChainFactEvent = (
+    ChainTaskInitialized
+    | ChainTaskContributed
+    | ChainTaskConsensusReached
+    | ChainTaskRevealed
+    | ChainTaskReopened
+    | ChainTaskFinalized
+    | ChainTaskClaimed
+)
 ENDED: Final = frozenset({Phase.COMPLETED, Phase.FAILED})
 
 PHASE_MOVES: Final[dict[tuple[Phase, type[TaskEvent]], Phase]] = {
@@ -115,10 +132,10 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setback:
-    """A transaction failed, the `attempt`th time; tried again from `retry_at` on (None: no more)."""
+    """A transaction failed, the `failures`th time in a row; again from `retry_at` on (None: no more)."""
 
     submission: Submission
-    attempt: int
+    failures: int
     retry_at: Timestamp | None
     reason: str
 
@@ -142,6 +159,10 @@ class Task:
     consensus: Hash32 | None = None
     reveal_deadline: Timestamp | None = None
     replicates: tuple[Replicate, ...] = ()
+    submitted: int = 0
+    """Transactions asked for so far; numbers each of them for good."""
+    failures: int = 0
+    """Failures in a row of the transaction that is wanted."""
     in_flight: InFlight | None = None
     setback: Setback | None = None
     uploaded: Uploaded | None = None
@@ -168,7 +189,17 @@ class Task:
         """Contributors of the consensus result, once there is one (contract: winnerCounter)."""
         if self.consensus is None:
             return ()
-        return tuple(r for r in self.replicates if r.result_hash == self.consensus)
+        return tuple(r for r in self.replicates if r.result_hash == self.consensus and not r.rejected)
+
+    @property
+    def to_stop(self) -> tuple[Replicate, ...]:
+        """Those that have neither contributed nor finished, whether heard or lost."""
+        return tuple(r for r in self.replicates if r.result_hash is None and not r.is_finished)
+
+    def has_passed(self, deadline: Deadline, now: Timestamp) -> bool:
+        """Whether the deadline is behind us; what was once acted on stays so, whatever `now` says."""
+        at = _deadlines(self).get(deadline)
+        return deadline in self.passed or (at is not None and now >= at)
 
     def replicate_of(self, worker: WorkerAddress) -> Replicate | None:
         return next((r for r in self.replicates if r.worker == worker), None)
@@ -187,16 +218,22 @@ def opened(task_id: TaskId, index: int, deal: DealTerms, now: Timestamp) -> Step
     return _pursue(Step(Task(id=task_id, index=index, deal=deal)), now)
 
 
-def step(task: Task, event: TaskEvent) -> Step:
-    """Advance one task by one event. Total: what does not apply leaves the task as it is and says why."""
+def step(task: Task, event: TaskEvent, now: Timestamp | None = None) -> Step:
+    """Advance one task by one event. Total: what does not apply leaves the task as it is and says why.
+
+    `now` is the latest chain time known, when that is later than the event: what is asked for is asked now.
+    """
+    now = event.at if now is None else max(now, event.at)
     if isinstance(event, WorkerReported):
-        return _pursue(_reported(task, event), event.at)
+        result = _reported(task, event)
+        return result if result.ignored else _pursue(result, now)
     if task.is_ended:
         return Step(task, ignored=f"the task has ended: {task.phase}")
+    if isinstance(event, ChainFactEvent) and _fact_of(event) in task.facts:
+        return Step(task, ignored="this log is known")
     match event:
         case ChainTaskInitialized():
-            now_active = replace(task, phase=Phase.ACTIVE, in_flight=None, setback=None)
-            result = _on_phase(task, event, now_active)
+            result = _initialized(task, event)
         case ChainTaskContributed():
             result = _contributed(task, event)
         case ChainTaskConsensusReached():
@@ -209,17 +246,15 @@ def step(task: Task, event: TaskEvent) -> Step:
             result = _finalized(task, event)
         case ChainTaskClaimed():
             result = _claimed(task, event)
-        case UploadVerified(link=link, callback=callback):
-            if task.uploaded is not None:
-                return Step(task, ignored="the result is in the repository already")
-            result = Step(replace(task, uploaded=Uploaded(link=link, callback=callback)))
+        case UploadVerified():
+            result = _upload_verified(task, event)
         case UploadMissing(worker=worker, reason=reason):
-            result = Step(_close(task, worker, S.RESULT_UPLOAD_FAILED, event.at, reason))
+            result = _upload_missing(task, worker, reason, now)
         case SubmissionFailed():
-            result = _submission_failed(task, event)
+            result = _submission_failed(task, event, now)
         case _:
             assert_never(event)
-    return result if result.ignored else _pursue(result, event.at)
+    return result if result.ignored else _pursue(result, now)
 
 
 def tick(task: Task, now: Timestamp) -> Step:
@@ -229,21 +264,21 @@ def tick(task: Task, now: Timestamp) -> Step:
         task = replace(task, passed=task.passed | {deadline})
         match deadline:
             case Deadline.CONTRIBUTION:
-                expected = [r for r in task.replicates if r.is_expected]
-                effects += _abort(task, expected, AbortCause.CONTRIBUTION_TIMEOUT)
+                effects += _abort(task, task.to_stop, AbortCause.CONTRIBUTION_TIMEOUT)
             case Deadline.REVEAL:
-                for late in task.winners:
-                    if not late.revealed:
-                        task = _close(task, late.worker, S.REVEAL_TIMEOUT, now)
+                late = [r for r in task.winners if not r.revealed]
+                effects += _abort(task, late, AbortCause.CONSENSUS_REACHED)
+                for replicate in late:
+                    task = _close(task, replicate.worker, S.REVEAL_TIMEOUT, now)
             case Deadline.FINAL:
                 pass  # what is wanted from now on is the claim
             case _:
                 assert_never(deadline)
-    silent = _silent_uploader(task, now)
-    if silent is not None:
-        asked = silent.reached is S.RESULT_UPLOAD_REQUESTED
-        verdict = S.RESULT_UPLOAD_REQUEST_FAILED if asked else S.RESULT_UPLOAD_FAILED
-        task = _close(task, silent.worker, verdict, now)
+    silent = _silent_uploader(task)
+    if silent is not None and now >= silent.since + UPLOAD_SILENCE_SECONDS:
+        is_unanswered = silent.reached is S.RESULT_UPLOAD_REQUESTED
+        verdict = S.RESULT_UPLOAD_REQUEST_FAILED if is_unanswered else S.RESULT_UPLOAD_FAILED
+        task = _move(task, silent.worker, Mover.POOL, verdict, now, "no answer for two minutes")
     return _pursue(Step(task, tuple(effects)), now)
 
 
@@ -252,16 +287,23 @@ def next_deadline(task: Task) -> Timestamp | None:
     if task.is_ended:
         return None
     due = [at for deadline, at in _deadlines(task).items() if deadline not in task.passed]
-    if task.setback is not None and task.setback.retry_at is not None and task.in_flight is None:
+    if task.setback is not None and task.setback.retry_at is not None:
         due.append(task.setback.retry_at)
-    uploader = _uploader(task)
-    if uploader is not None and task.uploaded is None and uploader.reached is not S.RESULT_UPLOADED:
-        due.append(Timestamp(uploader.since + UPLOAD_SILENCE_SECONDS))
+    silent = _silent_uploader(task)
+    if silent is not None:
+        due.append(Timestamp(silent.since + UPLOAD_SILENCE_SECONDS))
+    again = _next_uploader(task)
+    if again is not None:
+        due.append(_may_upload_from(again))
     return min(due, default=None)
 
 
 def needs_worker(task: Task, now: Timestamp) -> bool:
-    """Whether one more contribution is needed, counting those still expected (contract: consensus)."""
+    """Whether one more contribution is needed, counting those still expected (contract: consensus).
+
+    The contract looks for consensus only right after a contribution, in that contribution's group. So a group
+    that a reopen leaves heavy enough has not won: with nobody at work somebody must contribute once more.
+    """
     if task.phase is not Phase.ACTIVE or now >= task.contribution_deadline:
         return False
     groups: dict[Hash32, int] = {}
@@ -269,6 +311,8 @@ def needs_worker(task: Task, now: Timestamp) -> bool:
         if replicate.result_hash is not None and not replicate.rejected:
             groups[replicate.result_hash] = groups.get(replicate.result_hash, 1) * replicate.weight
     expected = [replicate.weight for replicate in task.replicates if replicate.is_expected]
+    if not expected and task.facts[-1].name != "TaskContributed":
+        return True
     return more_needed(groups, expected, task.deal.trust)
 
 
@@ -293,13 +337,17 @@ def lose_worker(task: Task, worker: WorkerAddress, now: Timestamp) -> Step:
 
 
 def recover_worker(task: Task, worker: WorkerAddress, now: Timestamp, *, remembers: bool) -> Step:
-    """The worker is back. With its journal intact it goes on by itself; without, its attempt has failed."""
+    """The worker is back. With its journal intact it goes on by itself; without, its attempt has failed.
+
+    One that has lost its journal is also told to stop: the order to start may still be on its way to it.
+    """
     replicate = task.replicate_of(worker)
     if replicate is None or replicate.is_finished:
         return Step(task, ignored="no replicate to recover")
     if not remembers:
         closed = _close(task, worker, None, now, "the worker came back without its journal")
-        return _pursue(Step(closed), now)
+        stop = _abort(task, [replicate], AbortCause.CONTRIBUTION_TIMEOUT)
+        return _pursue(Step(closed, tuple(stop)), now)
     if not replicate.is_lost:
         return Step(task, ignored="the replicate was not lost")
     recovered = _move(task, worker, Mover.POOL, S.RECOVERING, now)
@@ -309,89 +357,108 @@ def recover_worker(task: Task, worker: WorkerAddress, now: Timestamp, *, remembe
 # Facts of the chain ----------------------------------------------------------------------------------
 
 
-def _on_phase(before: Task, event: TaskEvent, after: Task, *effects: Effect) -> Step:
+def _on_phase(before: Task, event: ChainFactEvent, after: Task, *effects: Effect) -> Step:
     """Accept `after` when the event may move the phase so; note the fact."""
     if PHASE_MOVES.get((before.phase, type(event))) is not after.phase:
         return Step(before, ignored=f"{type(event).__name__} does not apply in phase {before.phase}")
     return Step(_noted(after, event), effects)
 
 
-def _noted(task: Task, event: TaskEvent, worker: WorkerAddress | None = None) -> Task:
-    ref: ChainRef = event.ref  # type: ignore[union-attr]  # only chain facts are noted
+def _noted(task: Task, event: ChainFactEvent) -> Task:
+    return replace(task, facts=(*task.facts, _fact_of(event)))
+
+
+def _fact_of(event: ChainFactEvent) -> ChainFact:
     name = type(event).__name__.removeprefix("Chain")
-    return replace(task, facts=(*task.facts, ChainFact(name=name, at=event.at, ref=ref, worker=worker)))
+    worker = event.worker if isinstance(event, ChainTaskContributed | ChainTaskRevealed) else None
+    return ChainFact(name=name, at=event.at, ref=event.ref, worker=worker)
+
+
+def _initialized(task: Task, event: ChainTaskInitialized) -> Step:
+    after = _settled(replace(task, phase=Phase.ACTIVE), Submission.INITIALIZE)
+    return _on_phase(task, event, after)
 
 
 def _contributed(task: Task, event: ChainTaskContributed) -> Step:
+    if task.phase is not Phase.ACTIVE:
+        return Step(task, ignored=f"no contribution is possible in phase {task.phase}")
     replicate = task.replicate_of(event.worker)
     if replicate is not None and replicate.result_hash is not None:
         return Step(task, ignored="this worker's contribution is known")
+    after = task
     if replicate is None:  # authorized by us in a life that this store does not remember
-        task = replace(task, replicates=(*task.replicates, created(event.worker, event.weight, event.at)))
-    task = _move(task, event.worker, Mover.CHAIN, S.CONTRIBUTED, event.at)
-    task = _edit(task, event.worker, result_hash=event.result_hash, weight=event.weight)
-    return Step(_noted(task, event, event.worker))
+        after = replace(task, replicates=(*task.replicates, created(event.worker, event.weight, event.at)))
+    after = _move(after, event.worker, Mover.CHAIN, S.CONTRIBUTED, event.at)
+    after = _edit(after, event.worker, result_hash=event.result_hash, weight=event.weight)
+    return Step(_noted(after, event))
 
 
 def _consensus_reached(task: Task, event: ChainTaskConsensusReached) -> Step:
+    """Winners reveal; who has not contributed stops.
+
+    Who has contributed something else keeps it until the task ends: after a reopen it may be the one who is
+    right, and then has to reveal.
+    """
     after = replace(
         task,
         phase=Phase.REVEALING,
         consensus=event.consensus,
         reveal_deadline=event.reveal_deadline,
     )
-    winners = [r for r in after.winners if not r.rejected]
-    others = [r for r in after.replicates if r not in winners and not r.is_finished]
     reveals = [
         TellWorkerReveal(
             worker=r.worker, task_id=task.id, block=event.ref.block, deadline=event.reveal_deadline
         )
-        for r in winners
+        for r in after.winners
+        if not r.is_finished
     ]
-    return _on_phase(task, event, after, *reveals, *_abort(task, others, AbortCause.CONSENSUS_REACHED))
+    return _on_phase(task, event, after, *reveals, *_abort(task, task.to_stop, AbortCause.CONSENSUS_REACHED))
 
 
 def _revealed(task: Task, event: ChainTaskRevealed) -> Step:
     replicate = task.replicate_of(event.worker)
-    if task.phase is not Phase.REVEALING or replicate is None or replicate.revealed:
+    if task.phase is not Phase.REVEALING or replicate not in task.winners or replicate.revealed:
         return Step(task, ignored="not a reveal that is still to come")
-    task = _move(task, event.worker, Mover.CHAIN, S.REVEALED, event.at)
-    return Step(_noted(_edit(task, event.worker, revealed=True), event, event.worker))
+    after = _move(task, event.worker, Mover.CHAIN, S.REVEALED, event.at)
+    return Step(_noted(_edit(after, event.worker, revealed=True), event))
 
 
 def _reopened(task: Task, event: ChainTaskReopened) -> Step:
-    after = replace(
-        task,
-        phase=Phase.ACTIVE,
-        consensus=None,
-        reveal_deadline=None,
-        uploaded=None,
-        in_flight=None,
-        setback=None,
-        passed=task.passed - {Deadline.REVEAL},
+    after = _settled(
+        replace(
+            task,
+            phase=Phase.ACTIVE,
+            consensus=None,
+            reveal_deadline=None,
+            uploaded=None,
+            passed=task.passed - {Deadline.REVEAL},
+        ),
+        Submission.REOPEN,
     )
+    unfinished = [r for r in task.winners if not r.is_finished]
     for loser in task.winners:
         after = _edit(_close(after, loser.worker, S.REVEAL_TIMEOUT, event.at), loser.worker, rejected=True)
-    return _on_phase(task, event, after)
+    return _on_phase(task, event, after, *_abort(task, unfinished, AbortCause.CONSENSUS_REACHED))
 
 
 def _finalized(task: Task, event: ChainTaskFinalized) -> Step:
-    after = replace(task, phase=Phase.COMPLETED, in_flight=None, setback=None, results=event.results)
-    done = [
-        TellWorkerComplete(worker=r.worker, task_id=task.id)
-        for r in task.winners
-        if r.revealed and not r.is_finished
-    ]
-    return _on_phase(task, event, after, *done)
+    done = [r for r in task.winners if r.revealed and not r.is_finished]
+    ended = replace(task, phase=Phase.COMPLETED, in_flight=None, setback=None, results=event.results)
+    after, aborts = _dismiss(ended, AbortCause.CONSENSUS_REACHED, event.at, spare=done)
+    completes = [TellWorkerComplete(worker=r.worker, task_id=task.id) for r in done]
+    return _on_phase(task, event, after, *completes, *aborts)
 
 
 def _claimed(task: Task, event: ChainTaskClaimed) -> Step:
-    after = replace(task, phase=Phase.FAILED, in_flight=None, setback=None)
-    unfinished = [r for r in task.replicates if not r.is_finished]
-    for replicate in unfinished:
-        if not is_legal(Mover.WORKER, replicate.status, S.ABORTED_ON_CONTRIBUTION_TIMEOUT):
-            after = _close(after, replicate.worker, None, event.at, "the task was claimed")
-    return _on_phase(task, event, after, *_abort(task, unfinished, AbortCause.CONTRIBUTION_TIMEOUT))
+    ended = replace(task, phase=Phase.FAILED, in_flight=None, setback=None)
+    after, aborts = _dismiss(ended, AbortCause.CONTRIBUTION_TIMEOUT, event.at, reason="the task was claimed")
+    return _on_phase(task, event, after, *aborts)
+
+
+def _settled(task: Task, submission: Submission) -> Task:
+    """The task once the log of a transaction has come: it is no longer awaited, and its failures are past."""
+    in_flight = None if task.in_flight and task.in_flight.submission is submission else task.in_flight
+    return replace(task, in_flight=in_flight, setback=None)
 
 
 # Reports of workers ----------------------------------------------------------------------------------
@@ -401,6 +468,8 @@ def _reported(task: Task, event: WorkerReported) -> Step:
     """Believe what a worker alone can know; leave to the chain what the chain says."""
     if event.status in (S.CONTRIBUTED, S.REVEALED):
         return Step(task, ignored="the chain's log decides this, not a report")
+    if event.status is S.COMPLETED and task.phase is not Phase.COMPLETED:
+        return Step(task, ignored="the task is not finalized")
     replicate = task.replicate_of(event.worker)
     if replicate is None:
         return Step(task, ignored="this worker has no replicate of the task")
@@ -409,12 +478,75 @@ def _reported(task: Task, event: WorkerReported) -> Step:
         return Step(task, ignored=f"no move from {replicate.status} to {event.status}")
     if event.status in UNCOMPLETABLE:
         after = _close(after, event.worker, None, event.at)
-    link = event.details.result_link
-    if event.status is S.RESULT_UPLOADED and task.uploaded is None:
-        callback = event.details.callback or b""
-        verify = VerifyUpload(task_id=task.id, worker=event.worker, link=link or "", callback=callback)
-        return Step(after, (verify,))
+    if event.status is S.RESULT_UPLOADED and task.phase is Phase.REVEALING and task.uploaded is None:
+        return _to_verify(after, event)
     return Step(after)
+
+
+def _to_verify(task: Task, event: WorkerReported) -> Step:
+    """Have the upload looked up; a callback that `finalize` would refuse is refused here."""
+    callback = (event.details.callback or b"") if task.deal.has_callback else b""
+    is_good = not task.deal.has_callback or task.consensus == result_hash(task.id, Hash32(keccak(callback)))
+    if not is_good:
+        cause = "the callback is not the one that was agreed on"
+        return Step(_move(task, event.worker, Mover.POOL, S.RESULT_UPLOAD_FAILED, event.at, cause))
+    link = event.details.result_link or ""
+    replicate = task.replicate_of(event.worker)
+    verify = VerifyUpload(
+        task_id=task.id,
+        worker=event.worker,
+        link=link,
+        callback=callback,
+        attempt=replicate.uploads if replicate else 1,
+    )
+    return Step(task, (verify,))
+
+
+# Uploads ---------------------------------------------------------------------------------------------
+
+
+def _upload_verified(task: Task, event: UploadVerified) -> Step:
+    if task.uploaded is not None:
+        return Step(task, ignored="the result is in the repository already")
+    replicate = task.replicate_of(event.worker)
+    if task.phase is not Phase.REVEALING or replicate not in task.winners or not replicate.revealed:
+        return Step(task, ignored="not an upload of this consensus")
+    return Step(replace(task, uploaded=Uploaded(link=event.link, callback=event.callback)))
+
+
+def _upload_missing(task: Task, worker: WorkerAddress, reason: str, now: Timestamp) -> Step:
+    replicate = task.replicate_of(worker)
+    if replicate is None or replicate.is_finished or replicate.reached is not S.RESULT_UPLOADED:
+        return Step(task, ignored="no upload of this worker is awaited")
+    after = _move(task, worker, Mover.POOL, S.RESULT_UPLOAD_FAILED, now, reason)
+    if replicate.is_lost:
+        after = _move(after, worker, Mover.POOL, S.WORKER_LOST, now)
+    return Step(after)
+
+
+def _silent_uploader(task: Task) -> Replicate | None:
+    """The one that was asked for the result and has not yet said that it is there."""
+    if task.phase is not Phase.REVEALING or task.uploaded is not None:
+        return None
+    return next((r for r in task.replicates if r.is_asked and r.reached is not S.RESULT_UPLOADED), None)
+
+
+def _next_uploader(task: Task) -> Replicate | None:
+    """Whom to ask for the result next: who has not been asked yet, else who may soonest be asked again."""
+    if task.phase is not Phase.REVEALING or task.uploaded is not None or Deadline.FINAL in task.passed:
+        return None
+    if any(r.is_asked for r in task.replicates):
+        return None
+    able = [r for r in task.winners if r.revealed and r.can_upload]
+    return min(able, key=lambda r: (r.failed_uploads > 0, _may_upload_from(r)), default=None)
+
+
+def _may_upload_from(replicate: Replicate) -> Timestamp:
+    failures = replicate.failed_uploads
+    if failures == 0:
+        return replicate.since
+    wait = min(UPLOAD_RETRY_SECONDS * 2 ** min(failures - 1, 8), MAX_UPLOAD_RETRY_SECONDS)
+    return Timestamp(replicate.since + wait)
 
 
 # Wishes ----------------------------------------------------------------------------------------------
@@ -425,18 +557,24 @@ def _pursue(step: Step, now: Timestamp) -> Step:
     task, effects, ignored = step
     if task.is_ended:
         return step
-    candidate = _upload_candidate(task)
-    if candidate is not None:
-        task = _move(task, candidate.worker, Mover.POOL, S.RESULT_UPLOAD_REQUESTED, now)
-        effects = (*effects, TellWorkerUpload(worker=candidate.worker, task_id=task.id))
+    uploader = _next_uploader(task)
+    if uploader is not None and (uploader.failed_uploads == 0 or now >= _may_upload_from(uploader)):
+        task = _move(task, uploader.worker, Mover.POOL, S.RESULT_UPLOAD_REQUESTED, now)
+        effects = (
+            *effects,
+            TellWorkerUpload(worker=uploader.worker, task_id=task.id, attempt=uploader.failed_uploads + 1),
+        )
     wanted = _wanted(task, now)
-    if wanted is None or (task.in_flight is not None and task.in_flight.submission is wanted):
+    if task.setback is not None and task.setback.submission is not wanted:
+        task = replace(task, setback=None)
+    if wanted is None or _is_awaited(task, wanted):
         return Step(task, effects, ignored)
-    attempt = 1
-    if task.setback is not None and task.setback.submission is wanted:
+    failures = 0
+    if task.setback is not None:
         if task.setback.retry_at is None or now < task.setback.retry_at:
             return Step(task, effects, ignored)
-        attempt = task.setback.attempt + 1
+        failures = task.setback.failures
+    attempt = task.submitted + 1
     submit = Submit(
         task_id=task.id,
         deal_id=task.deal.deal_id,
@@ -447,57 +585,49 @@ def _pursue(step: Step, now: Timestamp) -> Step:
         callback=task.uploaded.callback if task.uploaded and wanted is Submission.FINALIZE else b"",
     )
     in_flight = InFlight(submission=wanted, attempt=attempt)
-    return Step(replace(task, in_flight=in_flight, setback=None), (*effects, submit), ignored)
+    task = replace(task, in_flight=in_flight, setback=None, submitted=attempt, failures=failures)
+    return Step(task, (*effects, submit), ignored)
 
 
 def _wanted(task: Task, now: Timestamp) -> Submission | None:
-    """The transaction that would move the task on, if any (contract: what each call requires)."""
-    if now >= task.final_deadline:
+    """The transaction that would move the task on, if any (contract: what each call requires).
+
+    Once nobody can contribute any more, neither `initialize` nor `reopen` would help: the claim is next.
+    """
+    if task.has_passed(Deadline.FINAL, now):
         return Submission.INITIALIZE_AND_CLAIM if task.phase is Phase.RECEIVED else Submission.CLAIM
+    is_contributable = now < task.contribution_deadline and Deadline.CONTRIBUTION not in task.passed
     if task.phase is Phase.RECEIVED:
-        return Submission.INITIALIZE
-    if task.phase is not Phase.REVEALING or task.reveal_deadline is None:
+        return Submission.INITIALIZE if is_contributable else None
+    if task.phase is not Phase.REVEALING:
         return None
-    winners = [r for r in task.winners if not r.rejected]
-    revealed = sum(r.revealed for r in winners)
-    is_late = now >= task.reveal_deadline
+    revealed = sum(r.revealed for r in task.winners)
+    is_late = task.has_passed(Deadline.REVEAL, now)
     if revealed == 0:
-        return Submission.REOPEN if is_late else None
-    if task.uploaded is not None and (is_late or revealed == len(winners)):
+        return Submission.REOPEN if is_late and is_contributable else None
+    if task.uploaded is not None and (is_late or revealed == len(task.winners)):
         return Submission.FINALIZE
     return None
 
 
-def _submission_failed(task: Task, event: SubmissionFailed) -> Step:
+def _is_awaited(task: Task, wanted: Submission) -> bool:
+    """Whether the transaction in flight is the wanted one, or does the same on its way."""
+    if task.in_flight is None:
+        return False
+    flying = task.in_flight.submission
+    return flying is wanted or (flying is Submission.INITIALIZE_AND_CLAIM and wanted is Submission.CLAIM)
+
+
+def _submission_failed(task: Task, event: SubmissionFailed, now: Timestamp) -> Step:
     in_flight = task.in_flight
     if in_flight is None or in_flight.submission is not event.submission:
         return Step(task, ignored=f"{event.submission} is not in flight")
-    attempt = in_flight.attempt
-    retry_at = Timestamp(event.at + min(2**attempt, 300)) if attempt < MAX_ATTEMPTS else None
-    setback = Setback(submission=event.submission, attempt=attempt, retry_at=retry_at, reason=event.reason)
+    if event.attempt is not None and event.attempt != in_flight.attempt:
+        return Step(task, ignored=f"attempt {in_flight.attempt} is in flight, not {event.attempt}")
+    failures = task.failures + 1
+    retry_at = Timestamp(now + min(2**failures, MAX_RETRY_SECONDS)) if failures < MAX_TRIES else None
+    setback = Setback(submission=event.submission, failures=failures, retry_at=retry_at, reason=event.reason)
     return Step(replace(task, in_flight=None, setback=setback))
-
-
-def _uploader(task: Task) -> Replicate | None:
-    """The replicate that is to bring the result, if one has been asked."""
-    asked = (S.RESULT_UPLOAD_REQUESTED, S.RESULT_UPLOADING, S.RESULT_UPLOADED)
-    return next(
-        (r for r in task.replicates if r.reached in asked and not r.is_lost and not r.is_finished), None
-    )
-
-
-def _upload_candidate(task: Task) -> Replicate | None:
-    """Whom to ask for the result now: the first that has revealed and can answer."""
-    if task.phase is not Phase.REVEALING or task.uploaded is not None or _uploader(task) is not None:
-        return None
-    return next((r for r in task.winners if r.revealed and r.can_upload), None)
-
-
-def _silent_uploader(task: Task, now: Timestamp) -> Replicate | None:
-    uploader = _uploader(task)
-    if uploader is None or task.uploaded is not None or uploader.reached is S.RESULT_UPLOADED:
-        return None
-    return uploader if now >= uploader.since + UPLOAD_SILENCE_SECONDS else None
 
 
 def _deadlines(task: Task) -> dict[Deadline, Timestamp]:
@@ -521,6 +651,23 @@ def _unpassed(task: Task, now: Timestamp) -> list[Deadline]:
 
 def _abort(task: Task, replicates: Iterable[Replicate], cause: AbortCause) -> list[Effect]:
     return [TellWorkerAbort(worker=r.worker, task_id=task.id, cause=cause) for r in replicates]
+
+
+def _dismiss(
+    task: Task,
+    cause: AbortCause,
+    now: Timestamp,
+    *,
+    spare: Iterable[Replicate] = (),
+    reason: str | None = None,
+) -> tuple[Task, list[Effect]]:
+    """Tell all others to stop; those from whom no answer is legal any more are closed at once."""
+    dismissed = [r for r in task.replicates if not r.is_finished and r not in spare]
+    aborts = _abort(task, dismissed, cause)
+    for r in dismissed:
+        if not is_legal(Mover.WORKER, r.status, S.ABORTED_ON_CONSENSUS_REACHED):
+            task = _close(task, r.worker, None, now, reason)
+    return task, aborts
 
 
 def _edit(task: Task, worker: WorkerAddress, **changes: object) -> Task:

@@ -22,10 +22,12 @@ A worker that was lost comes back through RECOVERING, from where each status tha
 reached is a legal next one. What cannot be undone (a failure, a time-out, COMPLETED) has no way out,
 except that the pool marks an unfinished one as FAILED, which frees its place for another worker.
 
-Source: `reference/scheduler-worker.md` sections 3.1 and 3.2 (era 3.0.x). Three things are ours: WORKER_LOST
-leads back to RECOVERING without a restart of the worker, a contribution or reveal seen on the chain is
-believed in whatever earlier status its reports have reached, and a worker that knows before it starts that it
-cannot contribute says so at once.
+Source: `reference/scheduler-worker.md` sections 3.1 and 3.2 (era 3.0.x). Four things are ours: WORKER_LOST
+leads back to RECOVERING without a restart of the worker; a contribution or reveal seen on the chain is
+believed in whatever earlier status its reports have reached; a worker that knows before it starts that it
+cannot contribute says so at once; and a failed upload is not the end of a replicate: its worker still has the
+result, so it may be asked again, and a late success counts (there, one lost upload of the only winner lost
+the task: section 11.2, row 17).
 """
 
 from __future__ import annotations
@@ -127,11 +129,11 @@ UNCOMPLETABLE: Final[_Set] = (
         S.REVEAL_FAILED,
         S.REVEAL_TIMEOUT,
         S.OUT_OF_GAS,
-        S.RESULT_UPLOAD_REQUEST_FAILED,
-        S.RESULT_UPLOAD_FAILED,
     }
 )
-#: No way out.
+#: The upload did not come about; the worker keeps the result and may be asked again.
+UPLOAD_FAILED: Final[_Set] = frozenset({S.RESULT_UPLOAD_REQUEST_FAILED, S.RESULT_UPLOAD_FAILED})
+#: No way out, except that the chain may know better than a FAILED.
 FINAL: Final[_Set] = frozenset({S.COMPLETED, S.FAILED})
 #: Neither tells how far the replicate has come; see `Replicate.reached`.
 INTERLUDES: Final[_Set] = frozenset({S.WORKER_LOST, S.RECOVERING})
@@ -158,17 +160,19 @@ _WORKER_PATH: Final[dict[ReplicateStatus, _Set]] = {
     S.CONTRIBUTED: frozenset({S.REVEALING, S.CANT_REVEAL, S.OUT_OF_GAS}),
     S.REVEALING: frozenset({S.REVEAL_FAILED, S.OUT_OF_GAS}),
     S.REVEALED: frozenset({S.COMPLETED}),
-    S.RESULT_UPLOAD_REQUESTED: frozenset({S.RESULT_UPLOADING, S.COMPLETED}),
+    S.RESULT_UPLOAD_REQUESTED: frozenset(
+        {S.RESULT_UPLOADING, S.RESULT_UPLOADED, S.RESULT_UPLOAD_FAILED, S.COMPLETED}
+    ),
     S.RESULT_UPLOADING: frozenset({S.RESULT_UPLOADED, S.RESULT_UPLOAD_FAILED, S.COMPLETED}),
     S.RESULT_UPLOADED: frozenset({S.COMPLETED}),
+    S.RESULT_UPLOAD_REQUEST_FAILED: frozenset({S.RESULT_UPLOADING, S.RESULT_UPLOADED, S.COMPLETED}),
+    S.RESULT_UPLOAD_FAILED: frozenset({S.RESULT_UPLOADING, S.RESULT_UPLOADED, S.COMPLETED}),
 }
 #: A worker that is asked to stop says that it has stopped; after its reveal there is nothing left to stop.
 _MAY_ABORT: Final[_Set] = BEFORE_CONTRIBUTION | {S.CONTRIBUTED, S.RECOVERING, S.REVEALING}
 
-#: Reports catch up after a loss: what a worker may say first when it is back.
-_AFTER_RECOVERY: Final[_Set] = (
-    frozenset().union(*_WORKER_PATH.values()) | {S.APP_DOWNLOADED, S.DATA_DOWNLOADED} | ABORTED
-)
+#: Reports catch up after a loss: what a worker may say first when it is back, from wherever it stood.
+_AFTER_RECOVERY: Final[_Set] = frozenset().union(*_WORKER_PATH.values()) | ABORTED
 
 _ALIVE: Final[_Set] = frozenset(_WORKER_PATH) | {S.RECOVERING}
 
@@ -224,6 +228,8 @@ def _pool_moves() -> dict[ReplicateStatus, _Set]:
         moves[status] |= {S.REVEAL_TIMEOUT}
     moves[S.REVEALED] |= {S.RESULT_UPLOAD_REQUESTED}
     moves[S.RECOVERING] |= {S.RESULT_UPLOAD_REQUESTED, S.RESULT_UPLOAD_REQUEST_FAILED, S.RESULT_UPLOAD_FAILED}
+    for status in UPLOAD_FAILED:
+        moves[status] |= {S.RESULT_UPLOAD_REQUESTED}
     moves[S.RESULT_UPLOAD_REQUESTED] |= {S.RESULT_UPLOAD_REQUEST_FAILED}
     moves[S.RESULT_UPLOADING] |= {S.RESULT_UPLOAD_FAILED}
     moves[S.RESULT_UPLOADED] |= {S.RESULT_UPLOAD_FAILED}
@@ -241,3 +247,19 @@ MOVES: Final[dict[Mover, dict[ReplicateStatus, _Set]]] = {
 def is_legal(mover: Mover, before: ReplicateStatus, after: ReplicateStatus) -> bool:
     """Tell whether `mover` may take a replicate from `before` to `after`."""
     return after in MOVES[mover].get(before, frozenset())
+
+
+def _ahead() -> dict[ReplicateStatus, _Set]:
+    closures: dict[ReplicateStatus, _Set] = {}
+    for start in _WORKER_PATH:
+        ahead, fresh = {start}, {start}
+        while fresh:
+            fresh = {after for s in fresh for after in MOVES[Mover.WORKER].get(s, ())} - ahead
+            ahead |= fresh
+        closures[start] = frozenset(ahead)
+    return closures
+
+
+#: Where a worker alone can have come from a status, that status included. A worker in RECOVERING goes on from
+#: the status it had before: of the moves out of RECOVERING only those into this set are its to make.
+AHEAD: Final[dict[ReplicateStatus, _Set]] = _ahead()

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, assert_never
 from poolwright.poco.errors import InvariantBroken
 from poolwright.poco.types import TaskId
 from poolwright.wire.messages import Abort, AbortCause, Complete, Details, Reveal, Start, Upload
-from poolwright.wire.statuses import CANT_CONTRIBUTE, ReplicateStatus
+from poolwright.wire.statuses import ReplicateStatus
 from poolwright.worker.effects import (
     CheckContribution,
     CheckReveal,
@@ -85,6 +85,11 @@ class Stage(StrEnum):
     PURGED = "PURGED"
 
 
+#: What is said when an abort is done.
+ABORTED_ON: Final = {
+    AbortCause.CONSENSUS_REACHED: S.ABORTED_ON_CONSENSUS_REACHED,
+    AbortCause.CONTRIBUTION_TIMEOUT: S.ABORTED_ON_CONTRIBUTION_TIMEOUT,
+}
 #: The stage in which each outcome is expected.
 EXPECTED_IN: Final[dict[type[Event], Stage]] = {
     TaskDescribed: Stage.DESCRIBING,
@@ -107,7 +112,8 @@ EXPECTED_IN: Final[dict[type[Event], Stage]] = {
     TaskPurged: Stage.PURGING,
 }
 _BEFORE_REVEAL: Final = frozenset({Stage.CONTRIBUTING, Stage.CONTRIBUTED})
-_BEFORE_UPLOAD: Final = frozenset({Stage.CHECKING_REVEAL, Stage.REVEALING, Stage.REVEALED})
+#: Asked once more in UPLOADED: the scheduler did not find the result where we said that it is.
+_MAY_UPLOAD: Final = frozenset({Stage.CHECKING_REVEAL, Stage.REVEALING, Stage.REVEALED, Stage.UPLOADED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +125,8 @@ class Attempt:
     terms: Terms | None = None
     result: Result | None = None
     farewell: ReplicateStatus | None = None
+    reports: int = 0
+    """Reports made so far."""
 
     @property
     def task_id(self) -> TaskId:
@@ -147,12 +155,13 @@ def step(attempt: Attempt, event: Event) -> Step:
         return Step(attempt, ignored=f"{type(event).__name__} comes late: the stage is {attempt.stage}")
     match event:
         case TaskDescribed(terms=terms):
-            effects = (
+            return _next(
+                replace(attempt, terms=terms),
+                Stage.PULLING,
                 _report(attempt, S.RUNNING),
                 _report(attempt, S.APP_DOWNLOADING),
                 DownloadApp(task_id=attempt.task_id, terms=terms),
             )
-            return Step(replace(attempt, stage=Stage.PULLING, terms=terms), effects)
         case TaskRefused(status=status, cause=cause, message=message):
             refusal = _report(attempt, status, Details(cause=cause, message=message))
             return _purge(attempt, _report(attempt, S.RUNNING), refusal)
@@ -185,7 +194,10 @@ def step(attempt: Attempt, event: Event) -> Step:
         case FailureDescribed(result=result):
             return _check(replace(attempt, result=result))
         case ContributionChecked(verdict=verdict, message=message):
-            if verdict in CANT_CONTRIBUTE:
+            if verdict is S.OUT_OF_GAS:
+                out_of_gas = _report(attempt, verdict, Details(message=message))
+                return _purge(attempt, _report(attempt, S.CAN_CONTRIBUTE), out_of_gas)
+            if verdict is not S.CAN_CONTRIBUTE:
                 return _purge(attempt, _report(attempt, verdict, Details(message=message)))
             return _next(
                 attempt,
@@ -238,18 +250,15 @@ def _instructed(attempt: Attempt, event: SchedulerInstructed) -> Step:
                 task_id=attempt.task_id, digest=_result(attempt).digest, reveal=event.instruction
             )
             return _next(attempt, Stage.CHECKING_REVEAL, check)
-        case Upload() if attempt.stage in _BEFORE_UPLOAD:
-            upload = UploadResult(task_id=attempt.task_id)
+        case Upload() if attempt.stage is Stage.UPLOADING:  # the scheduler is impatient: we are at it
+            return _next(attempt, Stage.UPLOADING, _report(attempt, S.RESULT_UPLOADING))
+        case Upload() if attempt.stage in _MAY_UPLOAD:
+            upload = UploadResult(task_id=attempt.task_id, number=attempt.reports)
             return _next(attempt, Stage.UPLOADING, _report(attempt, S.RESULT_UPLOADING), upload)
         case Complete() if attempt.stage is not Stage.PURGING:
             return _purge(replace(attempt, farewell=S.COMPLETED))
         case Abort(cause=cause) if attempt.stage is not Stage.PURGING:
-            farewell = (
-                S.ABORTED_ON_CONSENSUS_REACHED
-                if cause is AbortCause.CONSENSUS_REACHED
-                else S.ABORTED_ON_CONTRIBUTION_TIMEOUT
-            )
-            return _purge(replace(attempt, farewell=farewell))
+            return _purge(replace(attempt, farewell=ABORTED_ON[cause]))
         case _:
             name = type(event.instruction).__name__
             return Step(attempt, ignored=f"{name} does not apply in stage {attempt.stage}")
@@ -275,7 +284,15 @@ def _purge(attempt: Attempt, *effects: Effect) -> Step:
 
 
 def _next(attempt: Attempt, stage: Stage, *effects: Effect) -> Step:
-    return Step(replace(attempt, stage=stage), effects)
+    """Enter the stage; number the reports."""
+    count = attempt.reports
+    numbered: list[Effect] = []
+    for effect in effects:
+        if isinstance(effect, Report):
+            count += 1
+            effect = replace(effect, number=count)
+        numbered.append(effect)
+    return Step(replace(attempt, stage=stage, reports=count), tuple(numbered))
 
 
 def _report(attempt: Attempt, status: ReplicateStatus, details: Details | None = None) -> Report:

@@ -8,10 +8,10 @@ hands out no more than the worker offers.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from poolwright.poco.types import TaskId
-from poolwright.wire.messages import Abort, Complete, Details, Start
+from poolwright.wire.messages import Abort, Complete, Details, Reveal, Start, Upload
 from poolwright.wire.statuses import ReplicateStatus
 from poolwright.worker import attempt as attempt_
 from poolwright.worker.attempt import Attempt, Stage
@@ -54,11 +54,24 @@ def _unknown_task(attempts: Attempts, event: Event) -> Step:
             begun = attempt_.begun(start)
             attempts.by_task[event.task_id] = begun.attempt
             return Step(begun.effects)
-        case Complete() | Abort():
-            return Step(ignored="nothing is kept of the task")
+        case Complete():
+            answer = _answer(event, ReplicateStatus.COMPLETED)
+        case Abort(cause=cause):
+            answer = _answer(event, attempt_.ABORTED_ON[cause])
+        case Reveal():
+            answer = _answer(event, ReplicateStatus.CANT_REVEAL)
+        case Upload():
+            answer = _answer(event, ReplicateStatus.RESULT_UPLOAD_FAILED)
         case _:
-            # Asked for work whose result this store no longer has: say so, or the scheduler waits in vain.
-            message = "this worker keeps nothing of the task"
-            status = ReplicateStatus.CANT_REVEAL
-            report = Report(task_id=event.task_id, status=status, details=Details(message=message))
-            return Step((report,))
+            assert_never(event.instruction)
+    return Step((answer,))
+
+
+def _answer(event: SchedulerInstructed, status: ReplicateStatus) -> Report:
+    """What to say about a task of which nothing is kept, so that the scheduler does not wait in vain.
+
+    No count of reports is kept either; one per status and task tells them apart, below those of an attempt.
+    """
+    number = -1 - list(ReplicateStatus).index(status)
+    details = Details(message="this worker keeps nothing of the task")
+    return Report(task_id=event.task_id, status=status, number=number, details=details)

@@ -94,9 +94,10 @@ class SubmitReveal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadResult:
-    """Bring the result's archive to the result repository."""
+    """Bring the result's archive to the result repository; `number` tells one request from the next."""
 
     task_id: TaskId
+    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +109,11 @@ class Purge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Tell the scheduler that the replicate has reached `status`."""
+    """Tell the scheduler that the replicate has reached `status`; `number` counts the attempt's reports."""
 
     task_id: TaskId
     status: ReplicateStatus
+    number: int = 0
     details: Details = field(default_factory=Details)
 
 

@@ -108,7 +108,7 @@ class FailureDescribed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContributionChecked:
-    """The verdict before a contribution: CAN_CONTRIBUTE or one of CANT_CONTRIBUTE_SINCE_…"""
+    """The verdict before a contribution: CAN_CONTRIBUTE, OUT_OF_GAS or one of CANT_CONTRIBUTE_SINCE_…"""
 
     at: Timestamp
     task_id: TaskId
