@@ -24,7 +24,7 @@ def main() -> int:
         print(f"no benchmark {unknown[0]!r}; expected one of: {', '.join(known)}", file=sys.stderr)
         return 2
     try:
-        all_met = run(options.names or known, sys.stdout, sys.stderr)
+        all_met = run([known[name] for name in options.names or known], sys.stdout, sys.stderr)
     except PoolwrightError as problem:
         print(problem, file=sys.stderr)
         return problem.exit_code
