@@ -34,11 +34,12 @@ from poolwright.poco.errors import InputError, PoolwrightError, Unavailable
 from poolwright.poco.types import Hash32, TaskId
 from poolwright.results.config import ResultsConfig
 from poolwright.results.downloads import RangeOutside, serve
-from poolwright.results.errors import NotFound, WrongMediaType, http_status
+from poolwright.results.errors import AlreadyStored, NotFound, WrongMediaType, http_status
 from poolwright.results.intake import Intake
 from poolwright.results.ledger import Ledger
 from poolwright.results.metrics import Metrics
 from poolwright.results.storage import Storage
+from poolwright.serving.http import error_body
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -193,7 +194,7 @@ class _Pages:
         try:
             free = self._storage.free_bytes()
         except Unavailable as problem:
-            return {"ok": False, **_as_json(problem)}
+            return {"ok": False, **error_body(problem)}
         return {"ok": free > 0, "folder": str(self._storage.folder), "freeBytes": free}
 
     async def _chain_health(self) -> dict[str, object]:
@@ -201,7 +202,7 @@ class _Pages:
             async with asyncio.timeout(HEALTH_SECONDS):
                 block = await self._ledger.newest_block()
         except PoolwrightError as problem:
-            return {"ok": False, **_as_json(problem)}
+            return {"ok": False, **error_body(problem)}
         except TimeoutError:
             return {"ok": False, "code": "chain-unavailable", "message": "the chain does not answer in time"}
         return {
@@ -276,29 +277,22 @@ async def _drain(request: Request, body: AsyncIterator[bytes]) -> None:
                     return
 
 
-def _as_json(problem: PoolwrightError) -> dict[str, object]:
-    details = {"expected": problem.expected, "got": problem.got, "nextStep": problem.next_step}
-    return {
-        "code": problem.code,
-        "message": str(problem),
-        "details": {key: text for key, text in details.items() if text},
-    }
-
-
 async def _refused(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, PoolwrightError)
     if isinstance(problem, RangeOutside):
         headers = {"Content-Range": f"bytes */{problem.size}"}
-        return JSONResponse(_as_json(problem), status_code=416, headers=headers)
+        return JSONResponse(error_body(problem), status_code=416, headers=headers)
     status = http_status(problem)
     if status == 500:
         log.error("request failed", path=request.url.path, code=problem.code, reason=str(problem))
     headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
+    if isinstance(problem, AlreadyStored):
+        headers["Location"] = f"/ipfs/{problem.cid}"
     if status == 408:
         headers["Connection"] = "close"
     if status == 401:
         headers["WWW-Authenticate"] = "PoolwrightUpload"
-    return JSONResponse(_as_json(problem), status_code=status, headers=headers)
+    return JSONResponse(error_body(problem), status_code=status, headers=headers)
 
 
 async def _no_such_page(request: Request, problem: Exception) -> Response:

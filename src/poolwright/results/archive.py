@@ -27,7 +27,7 @@ from poolwright.results.errors import WrongContent
 from poolwright.results.storage import disk_errors
 
 PIECE_BYTES = 1024 * 1024
-MAX_DIRECTORY_BYTES = 4 * 1024 * 1024
+MAX_DIRECTORY_BYTES = 8 * 1024 * 1024
 """Longest read of one go, and so the longest list of entries (the zip's central directory)."""
 MAX_COMPUTED_JSON_BYTES = 256 * 1024
 """Callback data of 16 KiB in hex, with room."""
@@ -73,7 +73,8 @@ def result_digests(path: Path, limits: ZipLimits) -> tuple[Hash32, ...]:
 
     A result with callback data stands for their hash; one with a deterministic output for that of the file
     or folder. An app may name both, for use with and without a callback contract; which of them counts is
-    what the worker revealed. Blocks while it reads the disk. Raises WrongContent, StorageFailed.
+    what the worker revealed, and what is wrong with the other one does not matter. Blocks while it reads
+    the disk. Raises WrongContent, StorageFailed.
     """
     with (
         disk_errors(path.parent),
@@ -83,11 +84,12 @@ def result_digests(path: Path, limits: ZipLimits) -> tuple[Hash32, ...]:
     ):
         entries = _judge(archive.infolist(), limits)
         computed = _computed(archive, entries)
-        digests = []
-        if computed.callback is not None:
-            digests.append(callback_digest(computed.callback))
-        if computed.output is not None:
-            digests.append(_output_digest(archive, entries, computed.output))
+        digests = [] if computed.callback is None else [callback_digest(computed.callback)]
+        try:
+            digests += [] if computed.output is None else [_output_digest(archive, entries, computed.output)]
+        except WrongContent:
+            if not digests:
+                raise
         return tuple(digests)
 
 

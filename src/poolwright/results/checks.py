@@ -105,21 +105,25 @@ def check_content(task_id: TaskId, facts: ChainFacts, digests: Collection[Hash32
 
 
 def read_computed(content: bytes) -> Computed:
-    """Read computed.json, as the app wrote it (reference 8.3). Raises WrongContent."""
+    """Read computed.json, as the app wrote it (reference 8.3).
+
+    Callback data beside a usable output path, or the other way round, may be anything: which of the two a
+    deal needs is not known here. Raises WrongContent when neither is usable.
+    """
     try:
         fields = json.loads(content)
     except (ValueError, RecursionError) as problem:
         raise _bad_computed("a JSON object", repr(content[:60])) from problem
     if not isinstance(fields, dict):
         raise _bad_computed("a JSON object", repr(content[:60]))
-    output, callback = fields.get("deterministic-output-path"), fields.get("callback-data")
-    computed = Computed(
-        output=None if output in (None, "") else _output_path(output),
-        callback=None if callback in (None, "", "0x") else _callback(callback),
-    )
-    if computed.output is None and computed.callback is None:
-        raise _bad_computed("deterministic-output-path or callback-data", f"the keys {sorted(fields)[:10]}")
-    return computed
+    output = _output_path(fields.get("deterministic-output-path"))
+    callback = _callback(fields.get("callback-data"))
+    if output is None and callback is None:
+        raise _bad_computed(
+            f"a deterministic-output-path below {OUTPUT_ROOT}, or callback-data in hex",
+            repr({str(key)[:40]: str(value)[:60] for key, value in list(fields.items())[:5]}),
+        )
+    return Computed(output=output, callback=callback)
 
 
 def _check_final_deadline(task_id: TaskId, facts: ChainFacts) -> None:
@@ -155,20 +159,18 @@ def _check_contribution(task_id: TaskId, worker: WorkerAddress, facts: ChainFact
             )
 
 
-def _output_path(text: object) -> PurePosixPath:
+def _output_path(text: object) -> PurePosixPath | None:
     path = PurePosixPath(text) if isinstance(text, str) else None
     if path is None or ".." in path.parts or not path.is_relative_to(OUTPUT_ROOT):
-        raise _bad_computed(f"a deterministic-output-path below {OUTPUT_ROOT}", repr(text)[:100])
+        return None
     return path.relative_to(OUTPUT_ROOT)
 
 
-def _callback(text: object) -> bytes:
+def _callback(text: object) -> bytes | None:
     try:
-        if not isinstance(text, str):
-            raise ValueError
-        return bytes.fromhex(text.removeprefix("0x"))
-    except ValueError as problem:
-        raise _bad_computed("callback-data in hex", repr(text)[:100]) from problem
+        return (bytes.fromhex(text.removeprefix("0x")) or None) if isinstance(text, str) else None
+    except ValueError:
+        return None
 
 
 def _bad_computed(expected: str, got: str) -> WrongContent:

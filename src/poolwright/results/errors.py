@@ -5,15 +5,17 @@ InputError
 ├── NotAllowed      403   the chain gives the uploader no right to this result, or a door is shut
 ├── NotFound        404   nothing stored under that task or CID, or no such page
 ├── TooSlow         408   the body did not come in time
-├── TooEarly        409   right worker, wrong moment; the same request may succeed later
 ├── AlreadyStored   409   this task has a result and these are other bytes
 ├── TooLarge        413   more bytes than this repository takes
 ├── WrongMediaType  415   the body is not announced as a zip
 └── WrongContent    422   not the result that the worker revealed
 Unavailable
+├── TooEarly        503   the chain, as our node sees it, is not yet where this upload is due
 ├── Busy            503   as many uploads as this repository takes at once
 ├── StorageFailed   503   the disk refuses for another reason than room
 └── StorageFull     507   no room on the disk
+
+What is 5xx may pass, and the uploader comes again; what is 4xx will not (408 apart, over a better line).
 """
 
 from __future__ import annotations
@@ -37,12 +39,15 @@ class TooSlow(InputError):
     """Send the body again over a faster connection."""
 
 
-class TooEarly(InputError):
-    """The chain has not reached the point where this is allowed; try again after the next block."""
-
-
 class AlreadyStored(InputError):
-    """A task's result is stored once and never replaced."""
+    """A task's result is stored once and never replaced; `cid` is the one that is kept.
+
+    It was checked against the chain like any other, so it is as good a result as the refused one.
+    """
+
+    def __init__(self, what: str, *, cid: str, expected: str, got: str, next_step: str) -> None:
+        super().__init__(what, expected=expected, got=got, next_step=next_step)
+        self.cid = cid
 
 
 class TooLarge(InputError):
@@ -55,6 +60,10 @@ class WrongMediaType(InputError):
 
 class WrongContent(InputError):
     """Upload the very result whose digest was revealed."""
+
+
+class TooEarly(Unavailable):
+    """The chain has not reached the point where this is due, or our node lags; try again after a block."""
 
 
 class Busy(Unavailable):
@@ -74,7 +83,6 @@ _STATUS: dict[type[PoolwrightError], int] = {
     NotAllowed: 403,
     NotFound: 404,
     TooSlow: 408,
-    TooEarly: 409,
     AlreadyStored: 409,
     TooLarge: 413,
     WrongMediaType: 415,

@@ -8,10 +8,7 @@ error and exit code 2; a chain that does not answer is not among them: results a
 from __future__ import annotations
 
 import asyncio
-import errno
-import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -29,6 +26,8 @@ from poolwright.results.intake import Intake
 from poolwright.results.ledger import HubLedger, Ledger
 from poolwright.results.metrics import Metrics
 from poolwright.results.storage import Storage
+from poolwright.serving.http import listen, serve, url_of
+from poolwright.serving.logs import log_json
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -52,7 +51,7 @@ def main() -> int:
 
 def run(config: ResultsConfig) -> None:
     """Serve until SIGTERM or SIGINT. Raises InputError when it cannot start."""
-    _log_json()
+    log_json()
     asyncio.run(_serve_hub(config))
 
 
@@ -85,7 +84,9 @@ async def serving(config: ResultsConfig, ledger: Ledger) -> AsyncIterator[Runnin
     """Serve the repository over `ledger` until the block ends. Raises InputError when it cannot start."""
     storage = Storage.open(config.folder, keep_free_bytes=config.keep_free_bytes)
     try:
-        listener = _listen(config)
+        listener = listen(
+            config.host, config.port, setting="IEXEC_RESULT_PROXY_HOST and IEXEC_RESULT_PROXY_PORT"
+        )
         try:
             await _look_at_chain(ledger)
             running = _start(config, storage, ledger, listener)
@@ -122,22 +123,10 @@ def _start(config: ResultsConfig, storage: Storage, ledger: Ledger, listener: so
         )
     )
     metrics.connections.set_function(lambda: len(server.server_state.connections))
-    task = asyncio.create_task(_serve(server, listener))
-    host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    task = asyncio.create_task(serve(server, listener))
+    url = url_of(listener)
     log.info("listening", url=url, folder=str(config.folder), results=storage.count(), pid=os.getpid())
     return RunningServer(url, server, task)
-
-
-async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Run uvicorn, which sends itself the caught signal again once it has stopped; that one is for nobody."""
-    caught = (signal.SIGTERM, signal.SIGINT)
-    previous = [signal.signal(each, lambda *_: None) for each in caught]
-    try:
-        await server.serve(sockets=[listener])
-    finally:
-        for each, handler in zip(caught, previous, strict=True):
-            signal.signal(each, handler)
 
 
 async def _look_at_chain(ledger: Ledger) -> None:
@@ -149,49 +138,3 @@ async def _look_at_chain(ledger: Ledger) -> None:
         raise
     except (PoolwrightError, TimeoutError) as problem:
         log.warning("chain does not answer; serving results, uploads wait", reason=str(problem))
-
-
-def _listen(config: ResultsConfig) -> socket.socket:
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((config.host, config.port))
-        listener.listen(1024)
-    except OSError as problem:
-        listener.close()
-        is_taken = problem.errno == errno.EADDRINUSE
-        raise InputError(
-            f"cannot listen on {config.host}:{config.port}",
-            code="port-taken" if is_taken else "cannot-listen",
-            expected="a free port" if is_taken else "an address of this machine and a port this user may use",
-            got="another program listens there" if is_taken else problem.strerror or str(problem),
-            next_step=("stop that program, or " if is_taken else "")
-            + "set IEXEC_RESULT_PROXY_HOST and IEXEC_RESULT_PROXY_PORT",
-        ) from problem
-    return listener
-
-
-def _log_json() -> None:
-    """One JSON line per event on standard output, for ours and for uvicorn's warnings."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer()],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
-            ],
-        )
-    )
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

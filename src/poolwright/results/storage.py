@@ -200,6 +200,7 @@ class Storage:
             if entry is not None and entry.cid != result.cid:
                 raise AlreadyStored(
                     f"task {result.task_id} has a result already",
+                    cid=entry.cid,
                     expected=f"the bytes of /ipfs/{entry.cid}, brought by {entry.uploader}",
                     got=f"/ipfs/{result.cid}",
                     next_step="use the stored one; a result is never replaced",

@@ -179,7 +179,12 @@ async def test_many_uploads_of_one_result_at_once_agree(client):
 async def test_another_zip_with_the_same_digest_does_not_replace_the_first(client):
     await client.upload(result_zip())
 
-    assert await client.refusal(result_zip(note=b"other noise")) == (409, "already-stored")
+    path = f"/v1/results/{TASK}"
+    status, answer, headers = await client.ask(
+        "POST", path, data=result_zip(note=b"other noise"), headers=authorized()
+    )
+    assert (status, json.loads(answer)["code"]) == (409, "already-stored")
+    assert headers["Location"] == f"/ipfs/{cid_of(result_zip())}"
     assert (await client.ask("GET", f"/v1/results/{TASK}/ipfshash"))[1].decode() == cid_of(result_zip())
 
 
@@ -258,7 +263,7 @@ async def test_before_the_reveal_is_mined_the_worker_is_told_to_come_back(client
         ledger.contributions[TASK, WORKER], status=ContributionStatus.CONTRIBUTED
     )
 
-    assert await client.refusal(result_zip()) == (409, "not-revealed")
+    assert await client.refusal(result_zip()) == (503, "not-revealed")
 
 
 async def test_a_finalized_task_gets_back_the_result_that_its_link_names(client, ledger):

@@ -88,6 +88,26 @@ def test_callback_data_stands_for_its_hash_beside_the_output(digests):
     assert digests(content) == (callback_digest(b"\1\2"), file_digest(sha256(b"42")))
 
 
+@pytest.mark.parametrize(
+    ("about", "expected"),
+    [
+        (
+            {"deterministic-output-path": "/iexec_out/nothing", "callback-data": "0x01"},
+            callback_digest(b"\1"),
+        ),
+        ({"deterministic-output-path": "/etc/passwd", "callback-data": "0x01"}, callback_digest(b"\1")),
+        (
+            {"deterministic-output-path": "/iexec_out/result.txt", "callback-data": "none"},
+            file_digest(sha256(b"42")),
+        ),
+    ],
+)
+def test_what_is_wrong_with_one_kind_of_result_does_not_spoil_the_other(digests, about, expected):
+    content = zipped({"computed.json": json.dumps(about).encode(), "result.txt": b"42"})
+
+    assert digests(content) == (expected,)
+
+
 def test_names_outside_ascii_are_found(digests):
     content = zipped({"computed.json": computed("/iexec_out/résumé 🐎.txt"), "résumé 🐎.txt": b"42"})
 
@@ -171,7 +191,7 @@ def test_an_entry_that_lies_about_its_size_is_refused(digests):
 
 
 def test_a_list_of_entries_without_end_is_not_read_into_memory(digests):
-    """A central directory of 60 MB, as the end record announces it, stops at 4 MiB."""
+    """A central directory of 60 MB, as the end record announces it, stops at 8 MiB."""
     size = 60 * 1024 * 1024
     content = bytes(size) + struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 1, 1, size, 0, 0)
     tracemalloc.start()
@@ -180,7 +200,7 @@ def test_a_list_of_entries_without_end_is_not_read_into_memory(digests):
     tracemalloc.stop()
 
     assert "list of entries" in message
-    assert peak < 12 * 1024 * 1024
+    assert peak < 20 * 1024 * 1024
 
 
 def test_a_large_file_is_hashed_in_constant_memory(digests):
@@ -190,7 +210,7 @@ def test_a_large_file_is_hashed_in_constant_memory(digests):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert peak < 8 * 1024 * 1024
+    assert peak < 20 * 1024 * 1024
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"PK\x05\x06", b"not a zip at all", bytes(1000)])
