@@ -191,7 +191,7 @@ class Heads:
     def check(self) -> None:
         """Raise what ended the heads, ChainReorganised above all; nothing while they go on."""
         if self._failure is not None:
-            raise self._failure
+            raise self._failure.with_traceback(None)  # one error for all readers
 
     async def beyond(self, number: int | None) -> BlockStamp:
         """Wait for a confirmed head with a number above `number` (None: any) and return the newest.
