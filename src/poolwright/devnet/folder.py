@@ -96,10 +96,16 @@ class StateFolder:
             ) from problem
 
     def forget(self) -> None:
-        """Remove everything a network left here, and nothing else that may stand in the folder."""
-        ours = ["keystores", "passwords", "chain", "scheduler", "results", "logs", "iexec-8", "iexec-9"]
+        """Remove everything a network left here, and nothing else that may stand in the folder.
+
+        The supervisor's own log stays: this is the supervisor, and somebody may be reading along.
+        """
+        ours = ["keystores", "passwords", "chain", "scheduler", "results", "iexec-8", "iexec-9"]
         for name in [*ours, *(path.name for path in self.root.glob("worker-*"))]:
             shutil.rmtree(self.root / name, ignore_errors=True)
+        for log in (self.root / "logs").glob("*.log*"):
+            if not log.name.startswith(SUPERVISOR):
+                log.unlink(missing_ok=True)
         self.network_file.unlink(missing_ok=True)
 
     @contextmanager

@@ -123,14 +123,13 @@ def up_detached(options: UpOptions, say: Say) -> NetworkRecord:
     with log.open("a+") as lines:
         lines.seek(heard)
         while True:
-            code = process.poll()
+            code, current = process.poll(), running_supervisor(folder)
             said = [line.rstrip("\n").partition(" ")[2] for line in lines]
             failure = next((at for at, line in enumerate(said) if line.startswith(FAILED)), len(said))
             for line in said[:failure]:
                 say(line)
-            if code is not None:
+            if code is not None and (code != 0 or current is None):  # 0: another `up` was faster
                 raise _not_up(folder, code, said[failure:])
-            current = running_supervisor(folder)
             if current is not None and current.state == READY:
                 return require_network(folder)
             time.sleep(0.03)
@@ -316,11 +315,11 @@ class _LocalNetwork:
         return inherited if self._record is None else inherited | program.environment(self._record)
 
     def _on_ready(self) -> None:
-        self._write_own_record(READY)
-        self._saver = threading.Thread(target=self._keep_saving, daemon=True)
-        self._saver.start()
         for line in self._banner(self._provisioned()):
             self._say(line)
+        self._write_own_record(READY)  # last: whoever waits for it has read the lines above
+        self._saver = threading.Thread(target=self._keep_saving, daemon=True)
+        self._saver.start()
 
     def _banner(self, record: NetworkRecord) -> list[str]:
         every = f"a block every {record.block_time:g} s"

@@ -124,7 +124,7 @@ def test_forgetting_a_network_leaves_strangers_files_alone(tmp_path: Path) -> No
 
     folder.forget()
 
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "thesis.tex"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "run", "thesis.tex"]
 
 
 def test_long_log_is_moved_aside_while_its_writer_goes_on(
