@@ -10,12 +10,15 @@ script runs: the packages' files are unpacked into one tar, without what an app 
 
 from __future__ import annotations
 
+import fcntl
 import fnmatch
 import io
 import os
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -60,6 +63,21 @@ BUSYBOX = Rootfs(packages=("busybox-static",))
 """A shell and the usual small tools in one static program of 2 MB, at /bin/busybox; for tests and no-ops."""
 
 
+PYTHON = Rootfs(
+    packages=("python3-minimal", "libpython3-stdlib"),
+    without=(
+        # What only package tools need, or modules of no use without network and terminal.
+        "dpkg", "tar", "debconf", "sensible-utils", "libselinux1", "libpcre2-8-0", "libacl1", "libmd0",
+        "libzstd1", "gcc-12-base", "libssl3", "libdb5.3", "libreadline8", "readline-common", "libsqlite3-0",
+        "libtirpc3", "libtirpc-common", "libnsl2", "libgssapi-krb5-2", "libkrb5-3", "libk5crypto3",
+        "libkrb5support0", "libkeyutils1", "libcom-err2", "krb5-locales", "libncursesw6", "libtinfo6",
+        "media-types",
+    ),
+    not_needed=(*NOT_NEEDED, "*/lib-dynload/_test*", "*/lib-dynload/xx*", "*/libmvec.so*"),
+)  # fmt: skip
+"""Python with its standard library, except the modules ssl, sqlite3, readline, curses, dbm and nis."""
+
+
 def cache_folder() -> Path:
     """${POOLWRIGHT_CACHE:-~/.cache/poolwright}"""
     return Path(os.environ.get("POOLWRIGHT_CACHE") or "~/.cache/poolwright").expanduser()
@@ -75,7 +93,8 @@ def debian_rootfs(wanted: Rootfs, *, cache: Path | None = None) -> Path:
     ready = folder / "rootfs" / f"{wanted.packages[0]}-{wanted.key}.tar"
     if ready.exists():
         return ready
-    packages = _fetch(wanted, folder)
+    with _alone(folder):
+        packages = _fetch(wanted, folder)
     ready.parent.mkdir(parents=True, exist_ok=True)
     unfinished = ready.with_suffix(f".{os.getpid()}.part")
     try:
@@ -94,15 +113,18 @@ def context_tar(dockerfile: str, files: Iterable[tuple[str, Path]]) -> Path:
     """
     folder = cache_folder() / "contexts"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{os.getpid()}-{sha256(dockerfile.encode()).hexdigest()[:12]}.tar"
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as out:
+    descriptor, name = tempfile.mkstemp(suffix=".tar", dir=folder)
+    with (
+        os.fdopen(descriptor, "wb") as file,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as out,
+    ):
         text = dockerfile.encode()
         entry = tarfile.TarInfo("Dockerfile")
         entry.size = len(text)
         out.addfile(entry, io.BytesIO(text))
-        for name, source in files:
-            out.add(source, arcname=name, filter=_anonymous)
-    return path
+        for arcname, source in files:
+            out.add(source, arcname=arcname, filter=_anonymous)
+    return Path(name)
 
 
 async def build_image(
@@ -143,6 +165,15 @@ async def build_image(
 class _Package:
     name: str
     path: Path
+
+
+@contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """One download into the cache at a time, whichever process asks."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / ".packages.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _fetch(wanted: Rootfs, cache: Path) -> list[_Package]:

@@ -64,9 +64,10 @@ async def _babble(run: AppRun) -> int:
     return 0
 
 
-async def _nap(run: AppRun) -> int:
+async def _gate(run: AppRun) -> int:
     (run.spec.output_dir / "started").touch()
-    await asyncio.sleep(1.5)
+    while not (run.spec.input_dir / "go").exists():  # noqa: ASYNC110 - as the script does
+        await asyncio.sleep(0.05)
     with (run.spec.output_dir / "runs").open("a") as out:
         out.write("ran\n")
     return 0
@@ -88,7 +89,11 @@ PROGRAMS = {
     ),
     "eat-memory": Program("tail /dev/zero", _eat_memory),
     "babble": Program("n=0; while [ $n -lt 20000 ]; do echo line $n; n=$((n+1)); done", _babble),
-    "nap": Program("touch /iexec_out/started; sleep 1.5; echo ran >> /iexec_out/runs", _nap),
+    "gate": Program(
+        "touch /iexec_out/started; while [ ! -e /iexec_in/go ]; do sleep 0.05; done;"
+        " echo ran >> /iexec_out/runs",
+        _gate,
+    ),
 }
 
 # Run on the real engine only: what they show is the kernel's doing, which a twin cannot imitate.

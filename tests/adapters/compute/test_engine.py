@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from conftest import NO_IMAGE, WORKER, Bench
+from engine_bench import NO_IMAGE, WORKER, Bench
 
 from poolwright.compute.port import MIB, EngineUnavailable, ImageUnavailable, RunReason, RunSpec
 from poolwright.poco.types import Address
@@ -18,6 +18,12 @@ async def started(spec: RunSpec) -> None:
     async with asyncio.timeout(60):
         while not (spec.output_dir / "started").exists():  # noqa: ASYNC110 - a container sets no event
             await asyncio.sleep(0.02)
+
+
+def open_gate(spec: RunSpec) -> RunSpec:
+    """Let the program `gate` go on to its end."""
+    (spec.input_dir / "go").touch()
+    return spec
 
 
 async def test_app_gets_arguments_environment_and_input_and_its_output_and_logs_are_kept(
@@ -108,39 +114,42 @@ async def test_image_is_accepted_by_its_checksum_and_refused_by_another(bench: B
 
 
 async def test_task_that_has_ended_is_collected_again_and_never_run_twice(bench: Bench) -> None:
-    spec = bench.spec("nap")
+    spec = open_gate(bench.spec("gate"))
     first = await bench.engine.run(spec)
     assert await bench.new_engine().run(spec) == first
     assert (spec.output_dir / "runs").read_text() == "ran\n"
 
 
 async def test_restarted_worker_waits_for_the_container_that_its_predecessor_started(bench: Bench) -> None:
-    spec = bench.spec("nap")
+    spec = bench.spec("gate")
     before = asyncio.create_task(bench.engine.run(spec))
     await started(spec)
     before.cancel()
     await asyncio.wait({before})
     after_restart = bench.new_engine()
     assert await after_restart.running() == (spec.task_id,)
+    open_gate(spec)
     ended = await after_restart.run(spec)
     assert ended.succeeded
     assert (spec.output_dir / "runs").read_text() == "ran\n"
 
 
 async def test_time_limit_counts_from_the_first_start_across_a_restart(bench: Bench) -> None:
-    spec = bench.spec("hang", execution_seconds=3.0)
+    limit = 4.0
+    spec = bench.spec("hang", execution_seconds=limit)
     before = asyncio.create_task(bench.engine.run(spec))
     await started(spec)
-    await asyncio.sleep(1.0)
     before.cancel()
     await asyncio.wait({before})
+    await asyncio.sleep(limit)  # nobody watches the container meanwhile
+    back_at = asyncio.get_running_loop().time()
     ended = await bench.new_engine().run(spec)
     assert ended.reason is RunReason.TIMED_OUT
-    assert ended.finished_at - ended.started_at >= 3.0
+    assert asyncio.get_running_loop().time() - back_at < limit
 
 
 async def test_two_calls_at_once_share_one_container(bench: Bench) -> None:
-    spec = bench.spec("nap")
+    spec = open_gate(bench.spec("gate"))
     first, second = await asyncio.gather(bench.engine.run(spec), bench.engine.run(spec))
     assert first == second
     assert (spec.output_dir / "runs").read_text() == "ran\n"
@@ -164,7 +173,7 @@ async def test_stop_before_the_run_keeps_the_app_from_starting(bench: Bench) -> 
 
 
 async def test_forgotten_task_can_be_run_anew(bench: Bench) -> None:
-    spec = bench.spec("nap")
+    spec = open_gate(bench.spec("gate"))
     await bench.engine.run(spec)
     await bench.engine.forget(spec.task_id)
     await bench.engine.close()

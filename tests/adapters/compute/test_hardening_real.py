@@ -7,7 +7,7 @@ import os
 import secrets
 
 import pytest
-from conftest import WORKER, Bench
+from engine_bench import WORKER, Bench
 
 from poolwright.compute.disk import remove_tree, size_of
 from poolwright.compute.docker import DockerEngine, connect
