@@ -2,7 +2,7 @@
 
 Nothing of the body is read before the chain has confirmed that the uploader revealed this task, so
 strangers cost one signature check and two reads. Then the body flows to the disk in pieces of 1 MiB,
-hashed on the way in a thread; memory per upload is one piece, whatever the size of the file.
+hashed on the way in a thread; memory per upload is two pieces, whatever the size of the file.
 """
 
 from __future__ import annotations
@@ -120,9 +120,7 @@ class Intake:
                 self._storage.begin, max_bytes=self._config.max_bytes, announced_bytes=announced_bytes
             )
             try:
-                async for piece in self._pieces(body):
-                    await asyncio.to_thread(incoming.write, piece)
-                    self._metrics.received.inc(len(piece))
+                await self._write_all(incoming, body)
                 yield incoming, await asyncio.to_thread(incoming.finish)
             finally:
                 # In a thread because a cancelled request may leave a write running, which it waits for.
@@ -130,6 +128,19 @@ class Intake:
         finally:
             self.uploading -= 1
             self._metrics.uploading.set(self.uploading)
+
+    async def _write_all(self, incoming: Incoming, body: AsyncIterator[bytes]) -> None:
+        """Write the body; while one piece is hashed and written, the next one comes in."""
+        loop = asyncio.get_running_loop()
+        writing: asyncio.Future[None] = loop.create_future()
+        writing.set_result(None)
+        async for piece in self._pieces(body):
+            await writing
+            writing = loop.run_in_executor(None, incoming.write, piece)
+            # Looked at even when the body breaks off before the next `await writing`.
+            writing.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._metrics.received.inc(len(piece))
+        await writing
 
     async def _pieces(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
         """Gather the body into pieces of about 1 MiB, each within the time a client has for it."""
