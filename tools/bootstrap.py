@@ -6,6 +6,8 @@ Standard library only, and no syntax newer than Python 3.8, because this runs on
     .venv             Python 3.11 to 3.13: the machine's own when it fits, else one that uv fetches
     packages          locks/dev.txt with hashes; locks/node.txt too when the machine has no npm
     poolwright        installed editable, built by the hatchling of the lock: no network
+    bytecode          compiled here, because the daemons' start is mostly imports, and some machines are told
+                      not to write bytecode on the way (PYTHONDONTWRITEBYTECODE)
 
 Each part is safe to interrupt and to repeat. A stamp in .venv holds the hash of all that it was made from;
 while it fits, this program does nothing, and needs no network.
@@ -40,7 +42,7 @@ def main() -> None:
         run(uv, "venv", "--quiet", "--allow-existing", "--python", PYTHON, VENV)
     say("Installing the locked packages into .venv ...")
     target = ("--python", str(VENV / "bin/python"))
-    run(uv, "pip", "sync", "--require-hashes", *target, *packages)
+    run(uv, "pip", "sync", "--require-hashes", "--compile-bytecode", *target, *packages)
     run(
         uv,
         "pip",
@@ -53,6 +55,7 @@ def main() -> None:
         "--editable",
         ROOT,
     )
+    run(VENV / "bin/python", "-m", "compileall", "-q", ROOT / "src")
     STAMP.write_text(wanted)
     say(f"Python environment ready after {time.monotonic() - started:.0f} s.")
 
