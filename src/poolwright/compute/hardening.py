@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 from aiodocker.types import JSONValue
 
@@ -68,7 +69,10 @@ def container_config(spec: RunSpec, *, labels: Mapping[str, str], user: int) -> 
         "NetworkDisabled": not limits.network,
         "HostConfig": {
             "Init": True,
-            "Binds": [f"{spec.input_dir}:{IEXEC_IN}:ro", f"{spec.output_dir}:{IEXEC_OUT}:rw"],
+            "Mounts": [
+                _mount(spec.input_dir, IEXEC_IN, read_only=True),
+                _mount(spec.output_dir, IEXEC_OUT, read_only=False),
+            ],
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
             "Privileged": False,
@@ -91,6 +95,10 @@ def container_config(spec: RunSpec, *, labels: Mapping[str, str], user: int) -> 
     if spec.command:
         config["Cmd"] = list(spec.command)
     return config
+
+
+def _mount(folder: Path, target: str, *, read_only: bool) -> dict[str, JSONValue]:
+    return {"Type": "bind", "Source": str(folder.absolute()), "Target": target, "ReadOnly": read_only}
 
 
 def _ulimits(limits: Limits) -> list[JSONValue]:
