@@ -1,4 +1,4 @@
-"""`poolwright setup|up|down|status|logs`: the commands of the local network, added to the command line.
+"""`poolwright setup|up|down|status|logs|demo`: the commands of the local network, added to the command line.
 
 Each imports what it does when it does it: the daemons start through the same program, and quickly.
 """
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from poolwright.devnet.demo_command import demo
 
 StateOption = Annotated[
     Path, typer.Option("--state", metavar="DIR", help="Folder in which the network lives.")
@@ -26,6 +28,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(down)
     app.command()(status)
     app.command()(logs)
+    app.command()(demo)
 
 
 def setup() -> None:

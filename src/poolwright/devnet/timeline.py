@@ -118,6 +118,11 @@ class Timeline:
             life[-1].status in FINAL for index in self.phases for life in self.replicates(index).values()
         )
 
+    @property
+    def last_block(self) -> BlockNumber:
+        """The block of the newest chain fact."""
+        return max(each.block for each in self.entries if isinstance(each, Fact))
+
     def facts(self, index: int | None) -> tuple[Fact, ...]:
         """The chain facts of a task, or of the deal for None."""
         return tuple(each for each in self.entries if isinstance(each, Fact) and each.task == index)
