@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
+from poolwright.devnet.toolchain import cache_folder, npm_command
 
 LOCKED = Path(__file__).parent / "npm"
 INSTALL_SECONDS = 300
@@ -37,13 +37,12 @@ def oracle_cids() -> OracleCids:
         keys = ("path", "chunkSize", "maxChildrenPerNode")
         lines = (json.dumps(dict(zip(keys, question, strict=True)), default=str) for question in questions)
         done = subprocess.run(
-            [_program("node"), str(folder / "cids.js")],
+            [_node(), str(folder / "cids.js")],
             input="\n".join(lines) + "\n",
             capture_output=True,
             text=True,
             timeout=IMPORT_SECONDS,
             check=False,
-            env=_environment(),
         )
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
@@ -52,7 +51,7 @@ def oracle_cids() -> OracleCids:
 
 
 def _installed() -> Path:
-    cache = Path(os.environ.get("POOLWRIGHT_CACHE") or Path.home() / ".cache" / "poolwright")
+    cache = cache_folder()
     content = b"".join(path.read_bytes() for path in sorted(LOCKED.iterdir()))
     folder = cache / f"unixfs-oracle-{hashlib.sha256(content).hexdigest()[:16]}"
     if folder.is_dir():
@@ -73,25 +72,22 @@ def _installed() -> Path:
 
 
 def _npm_ci(folder: Path) -> None:
+    npm, environment = npm_command()
     done = subprocess.run(
-        [_program("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
+        [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
         cwd=folder,
         capture_output=True,
         text=True,
         timeout=INSTALL_SECONDS,
         check=False,
-        env=_environment(),
+        env=environment,
     )
     assert done.returncode == 0, f"npm ci failed in {folder}: {done.stderr}"
 
 
-def _program(name: str) -> str:
-    """Find node or npm on PATH, or beside the running Python where its wheel puts them."""
-    found = shutil.which(name, path=_environment()["PATH"])
-    assert found, f"{name} not found on PATH nor beside {sys.executable}; run `make setup`"
-    return found
-
-
-def _environment() -> dict[str, str]:
-    beside_python = str(Path(sys.executable).parent)
-    return {**os.environ, "PATH": os.pathsep.join([os.environ.get("PATH", ""), beside_python])}
+def _node() -> str:
+    """The node that belongs to the npm in use."""
+    _, environment = npm_command()
+    node = shutil.which("node", path=environment["PATH"])
+    assert node is not None
+    return node
