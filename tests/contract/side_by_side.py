@@ -185,7 +185,7 @@ class Pair:
                 ("RLC of", who), self.rlc, calls.balance_of(who), calls.decode_uint, poco.rlc.balances[who]
             )
         yield self._hub_read(("SRLC supply",), calls.total_supply(), calls.decode_uint, poco.escrow.supply)
-        for worker in (each.address for each in WORKERS):
+        for worker in (each.address for each in EVERYBODY):
             yield self._hub_read(
                 ("score of", worker), calls.view_score(worker), calls.decode_uint, poco.score(worker)
             )
@@ -215,7 +215,7 @@ class Pair:
         poco = self.poco
         task = poco.task(task_id)
         yield self._hub_read(("task", task_id), calls.view_task(task_id), calls.decode_task, task)
-        for worker in (each.address for each in WORKERS):
+        for worker in {*task.contributors, *(each.address for each in WORKERS)}:
             yield self._hub_read(
                 ("contribution", worker, task_id),
                 calls.view_contribution(task_id, worker),
