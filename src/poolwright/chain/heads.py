@@ -17,6 +17,7 @@ breaks, polling goes on and nothing else changes.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -27,7 +28,7 @@ from typing import Final, Self
 import aiohttp
 
 from poolwright.chain.blocks import Header, fetch_headers, newest_header
-from poolwright.chain.rpc import Rpc, RpcError, back_off
+from poolwright.chain.rpc import Rpc, RpcError
 from poolwright.poco.errors import PeerError, PoolwrightError, Unavailable
 from poolwright.poco.types import BlockNumber, BlockStamp
 
@@ -255,10 +256,9 @@ class Heads:
 
     async def _listen(self) -> None:
         """Keep a newHeads subscription open; each notification is a hint to look."""
-        attempt = 0
-        while True:
+        for attempt in itertools.count():
             url = self._rpc.urls[attempt % len(self._rpc.urls)]
-            worked = False
+            wait = LOST_SUBSCRIPTION_SECONDS
             try:
                 async with asyncio.timeout(SUBSCRIBE_TIMEOUT_SECONDS):
                     socket = await self._rpc.session.ws_connect(
@@ -267,15 +267,17 @@ class Heads:
                         timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
                     )
                 async with socket:
-                    worked = await self._follow_socket(socket)
-            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as problem:
+                    if not await self._follow_socket(socket):
+                        wait = RESUBSCRIBE_SECONDS
+            except (aiohttp.WSServerHandshakeError, ValueError) as problem:
                 log.debug("no newHeads from %s: %s", url, problem)
-            attempt += 1
-            wait = LOST_SUBSCRIPTION_SECONDS if worked else RESUBSCRIBE_SECONDS
-            await asyncio.sleep(wait if attempt % len(self._rpc.urls) == 0 else back_off(attempt, 0.0))
+                wait = RESUBSCRIBE_SECONDS
+            except (aiohttp.ClientError, OSError, TimeoutError) as problem:
+                log.debug("newHeads of %s ended: %s", url, problem)
+            await asyncio.sleep(wait)
 
     async def _follow_socket(self, socket: aiohttp.ClientWebSocketResponse) -> bool:
-        """Subscribe and turn notifications into hints until the socket ends; True when there were any."""
+        """Subscribe and turn notifications into hints until the socket ends; False without newHeads."""
         await socket.send_json({"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]})
         answer = await socket.receive_json(timeout=SUBSCRIBE_TIMEOUT_SECONDS)
         if not isinstance(answer, dict) or "result" not in answer:

@@ -213,6 +213,10 @@ class HubReader:
         answer = await self._call("eth_getBalance", [str(owner), at_block(at)], at)
         return Wei(read_quantity(answer, "balance"))
 
+    async def gas_price(self) -> Wei:
+        """What the node thinks a transaction should pay now, wei per gas."""
+        return Wei(read_quantity(await self._call("eth_gasPrice", [], None), "gas price"))
+
     async def rlc(self, token: Address, owner: Address, at: BlockStamp | None = None) -> NRlc:
         """RLC in a wallet, outside the hub; `token` is `contracts().token`."""
         question = Question(to=token, call=calls.balance_of(owner), read=calls.decode_uint, what="balanceOf")

@@ -11,9 +11,9 @@ import pytest
 
 from poolwright.chain.gas import GasPolicy
 from poolwright.chain.heads import ChainReorganised, Heads
-from poolwright.chain.outcomes import JournalFailed
 from poolwright.chain.rpc import Rpc
 from poolwright.chain.sender import (
+    JournalFailed,
     MemoryTxJournal,
     OutOfGas,
     Patience,
