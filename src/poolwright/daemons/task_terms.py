@@ -6,21 +6,37 @@ Nothing of this is taken on the scheduler's word. A task that the worker could c
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
+from typing import Final
 
+from poolwright.chain.gas import GasPolicy
 from poolwright.chain.reads import HubReader
 from poolwright.poco.authorization import verify_authorization
 from poolwright.poco.deadlines import contribution_deadline, final_deadline
 from poolwright.poco.errors import PeerError
-from poolwright.poco.records import ContributionStatus, TaskStatus
+from poolwright.poco.records import Account, Contribution, ContributionStatus, OnchainTask, TaskStatus
 from poolwright.poco.tags import TEE
-from poolwright.poco.types import Address, Hash32, NRlc, TaskId, Timestamp, Wei, WorkerAddress
+from poolwright.poco.types import Address, Hash32, NRlc, TaskId, Timestamp, WorkerAddress
 from poolwright.wire.messages import Start
 from poolwright.wire.statuses import ReplicateStatus
 from poolwright.worker.terms import Terms
 
 S = ReplicateStatus
+
+
+GAS_FOR_A_TASK: Final = 600_000
+"""A contribution and a reveal (reference `poco.md` 12: 431 k and 93 k at most), with a margin."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What the chain holds of a task and of a worker in it."""
+
+    task: OnchainTask
+    contribution: Contribution
+    account: Account
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +55,15 @@ async def read_terms(
     worker: WorkerAddress,
     workerpool: Address,
     now: Timestamp,
-    gas_needed: Wei,
+    gas: GasPolicy,
 ) -> Terms | Refusal:
     """The task's terms, or why this worker does not take it. Raises Unavailable when the node is silent."""
-    details = await hub.deal_with_details(start.deal_id)
-    deal = details.deal
+    details, standing, money = await asyncio.gather(
+        hub.deal_with_details(start.deal_id),
+        read_standing(hub, start.task_id, worker),
+        asyncio.gather(hub.ether(worker), hub.gas_price()),
+    )
+    deal, (balance, gas_price) = details.deal, money
     if deal.workerpool.pointer != workerpool:
         message = f"the deal is one of workerpool {deal.workerpool.pointer}, not of {workerpool}"
         return Refusal(status=S.FAILED, cause="FOREIGN_DEAL", message=message)
@@ -61,10 +81,10 @@ async def read_terms(
     if deal.tag & TEE:
         message = f"the task demands {', '.join(deal.tag.names)}, which this worker does not offer"
         return Refusal(status=S.FAILED, cause="TEE_NOT_SUPPORTED", message=message)
-    obstacle = await obstacle_to_contribution(hub, start.task_id, worker, stake=deal.worker_stake, now=now)
+    obstacle = obstacle_to_contribution(standing, worker, stake=deal.worker_stake, now=now)
     if obstacle is not None:
         return obstacle
-    balance = await hub.ether(worker)
+    gas_needed = GAS_FOR_A_TASK * gas.price(gas_price)
     if balance < gas_needed:
         message = (
             f"gas of {worker}: expected at least {gas_needed} wei, got {balance} wei; "
@@ -97,11 +117,19 @@ async def read_terms(
     )
 
 
-async def obstacle_to_contribution(
-    hub: HubReader, task_id: TaskId, worker: WorkerAddress, *, stake: NRlc, now: Timestamp
+async def read_standing(hub: HubReader, task_id: TaskId, worker: WorkerAddress) -> Standing:
+    """Where a task and a worker stand on the chain now."""
+    task, contribution, account = await asyncio.gather(
+        hub.task(task_id), hub.contribution(task_id, worker), hub.account(worker)
+    )
+    return Standing(task=task, contribution=contribution, account=account)
+
+
+def obstacle_to_contribution(
+    standing: Standing, worker: WorkerAddress, *, stake: NRlc, now: Timestamp
 ) -> Refusal | None:
     """Why the chain would refuse the worker's contribution now, or None (contract `contribute`)."""
-    task = await hub.task(task_id)
+    task, contribution, account = standing.task, standing.contribution, standing.account
     if task.status is not TaskStatus.ACTIVE:
         message = f"task status: expected ACTIVE, got {task.status.name}"
         return Refusal(
@@ -112,14 +140,12 @@ async def obstacle_to_contribution(
         return Refusal(
             status=S.CANT_CONTRIBUTE_SINCE_AFTER_DEADLINE, cause="CONTRIBUTION_TIMEOUT", message=message
         )
-    contribution = await hub.contribution(task_id, worker)
     if contribution.status is not ContributionStatus.UNSET:
         return Refusal(
             status=S.CANT_CONTRIBUTE_SINCE_CONTRIBUTION_ALREADY_SET,
             cause="CONTRIBUTION_ALREADY_SET",
             message=f"this wallet's contribution stands on the chain already: {contribution.status.name}",
         )
-    account = await hub.account(worker)
     if account.stake < stake:
         message = (
             f"free stake of {worker}: expected at least {stake} nRLC, got {account.stake} nRLC; "

@@ -24,7 +24,6 @@ from typing import Final, assert_never
 import aiohttp
 import structlog
 
-from poolwright.chain.encoding import read_quantity
 from poolwright.chain.heads import Heads
 from poolwright.chain.reads import HubReader
 from poolwright.chain.sender import OutOfGas, Receipt, TxJournal, TxRequest, TxReverted, TxSender
@@ -36,13 +35,13 @@ from poolwright.compute.inputs import DataUnavailable, DownloadPolicy, fetch_dat
 from poolwright.compute.port import Engine, ImageUnavailable, Limits, RunEnded, RunReason, RunSpec
 from poolwright.daemons.config import WorkerConfig
 from poolwright.daemons.mailbox import Mailbox
-from poolwright.daemons.task_terms import Refusal, obstacle_to_contribution, read_terms
+from poolwright.daemons.task_terms import Refusal, obstacle_to_contribution, read_standing, read_terms
 from poolwright.poco import calls
 from poolwright.poco.deadlines import is_revealable
 from poolwright.poco.errors import InputError, InvariantBroken, PoolwrightError, Unavailable
 from poolwright.poco.records import ContributionStatus, TaskStatus
 from poolwright.poco.results import result_hash, result_seal
-from poolwright.poco.types import TaskId, Timestamp, Wei, WorkerAddress
+from poolwright.poco.types import TaskId, Timestamp, WorkerAddress
 from poolwright.store.port import EffectId
 from poolwright.wire.statuses import ReplicateStatus
 from poolwright.wire.uploads import (
@@ -103,9 +102,6 @@ FILES_WIDTH: Final = 8
 AUTHORIZATION_SECONDS: Final = 900
 UPLOAD_TIMEOUT: Final = aiohttp.ClientTimeout(total=3600, sock_connect=10, sock_read=120)
 UPLOAD_CHUNK_BYTES: Final = 1 << 18
-GAS_FOR_A_TASK: Final = 600_000
-"""A contribution and a reveal (reference `poco.md` 12: 431 k and 93 k at most), with a margin."""
-
 #: Words for why a run has no usable result (reference 3.8, and ours for the limits that it lacks).
 _CAUSES: Final = {
     RunReason.EXITED: "APP_COMPUTE_FAILED",
@@ -250,7 +246,7 @@ class WorkerHands:
             worker=self._worker,
             workerpool=self._config.workerpool,
             now=head.timestamp,
-            gas_needed=await self._gas_needed(),
+            gas=self._config.chain.gas,
         )
         if isinstance(terms, Refusal):
             return self._refused(effect.task_id, terms)
@@ -371,9 +367,8 @@ class WorkerHands:
     # --- the contribution and the reveal ------------------------------------------------------------------
 
     async def _check_contribution(self, effect: CheckContribution) -> Event:
-        obstacle = await obstacle_to_contribution(
-            self._hub, effect.task_id, self._worker, stake=effect.terms.stake, now=self._now()
-        )
+        standing = await read_standing(self._hub, effect.task_id, self._worker)
+        obstacle = obstacle_to_contribution(standing, self._worker, stake=effect.terms.stake, now=self._now())
         if obstacle is not None and not await self._is_ours(effect.task_id):
             return ContributionChecked(
                 at=self._now(), task_id=effect.task_id, verdict=obstacle.status, message=obstacle.message
@@ -453,10 +448,6 @@ class WorkerHands:
 
     async def _send(self, key: str, data: bytes) -> Receipt:
         return await self._sender.submit(TxRequest(key=key, to=self._hub.hub, data=data))
-
-    async def _gas_needed(self) -> Wei:
-        price = Wei(read_quantity(await self._hub.rpc.call("eth_gasPrice"), "gas price"))
-        return Wei(GAS_FOR_A_TASK * self._config.chain.gas.price(price))
 
     # --- the result ---------------------------------------------------------------------------------------
 
