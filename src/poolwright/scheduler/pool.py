@@ -9,7 +9,8 @@ have become free during it: `supply` holds both lines.
 
 A task that has ended stays readable until `KEPT_ENDED` others have ended after it; then the pool forgets it
 and, with its last task, its deal. The event log keeps their story. A number bounds the memory whatever the
-load, and needs no clock.
+load, and needs no clock. (A deal's log told once more after that would open its tasks again; the chain cursor
+sees to it that none is.)
 
 The indexes beside the facts are derived, and checked by `invariants`: the two lines, the deadlines to wake up
 for, the order in which tasks ended. `restored` derives them again from tasks and workers given in the order
@@ -138,9 +139,8 @@ def step(pool: Pool, event: PoolEvent) -> Step:
             result = _task_event(pool, event)
         case _:
             assert_never(event)
-    handed_out = _hand_out(pool)
     _forget_ended(pool)
-    return Step((*result.effects, *handed_out), result.ignored)
+    return Step((*result.effects, *_hand_out(pool)), result.ignored)
 
 
 def next_deadline(pool: Pool) -> Timestamp | None:

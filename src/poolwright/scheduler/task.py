@@ -274,8 +274,9 @@ def tick(task: Task, now: Timestamp) -> Step:
                 pass  # what is wanted from now on is the claim
             case _:
                 assert_never(deadline)
-    silent = _silent_uploader(task)
-    if silent is not None and now >= silent.since + UPLOAD_SILENCE_SECONDS:
+    for silent in _awaited_uploaders(task):
+        if now < silent.since + UPLOAD_SILENCE_SECONDS:
+            continue
         is_unanswered = silent.reached is S.RESULT_UPLOAD_REQUESTED
         verdict = S.RESULT_UPLOAD_REQUEST_FAILED if is_unanswered else S.RESULT_UPLOAD_FAILED
         task = _move(task, silent.worker, Mover.POOL, verdict, now, "no answer for two minutes")
@@ -289,9 +290,7 @@ def next_deadline(task: Task) -> Timestamp | None:
     due = [at for deadline, at in _deadlines(task).items() if deadline not in task.passed]
     if task.setback is not None and task.setback.retry_at is not None:
         due.append(task.setback.retry_at)
-    silent = _silent_uploader(task)
-    if silent is not None:
-        due.append(Timestamp(silent.since + UPLOAD_SILENCE_SECONDS))
+    due += [Timestamp(r.since + UPLOAD_SILENCE_SECONDS) for r in _awaited_uploaders(task)]
     again = _next_uploader(task)
     if again is not None:
         due.append(_may_upload_from(again))
@@ -524,11 +523,11 @@ def _upload_missing(task: Task, worker: WorkerAddress, reason: str, now: Timesta
     return Step(after)
 
 
-def _silent_uploader(task: Task) -> Replicate | None:
-    """The one that was asked for the result and has not yet said that it is there."""
+def _awaited_uploaders(task: Task) -> list[Replicate]:
+    """Who was asked for the result and has not said that it is there: one, or another one that began late."""
     if task.phase is not Phase.REVEALING or task.uploaded is not None:
-        return None
-    return next((r for r in task.replicates if r.is_asked and r.reached is not S.RESULT_UPLOADED), None)
+        return []
+    return [r for r in task.replicates if r.is_asked and r.reached is not S.RESULT_UPLOADED]
 
 
 def _next_uploader(task: Task) -> Replicate | None:
