@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from poolwright.devnet.anvil import Anvil, AnvilSettings, free_port, wait_ready
+from poolwright.devnet.anvil import Anvil, AnvilSettings, free_port, look_for_transactions, wait_ready
 from poolwright.devnet.node import Node, NodeRefused
 from poolwright.poco.errors import InputError, PeerError, Unavailable
 
@@ -56,3 +56,15 @@ def test_node_says_which_call_was_refused() -> None:
 def test_nobody_at_the_port_is_unavailable() -> None:
     with Node(f"http://127.0.0.1:{free_port()}") as node, pytest.raises(Unavailable, match="no answer"):
         node.call("eth_chainId")
+
+
+def test_new_transactions_are_noticed_and_empty_blocks_are_not() -> None:
+    with Anvil.start() as anvil, Node(anvil.url) as node:
+        node.call("anvil_mine", "0x3")
+        assert look_for_transactions(anvil.url, 0) == (3, False)
+
+        sender = node.call("eth_accounts")[0]
+        node.receipts([node.call("eth_sendTransaction", {"from": sender, "to": sender, "value": "0x1"})])
+
+        assert look_for_transactions(anvil.url, 3) == (4, True)
+        assert look_for_transactions(anvil.url, 4) == (4, False)

@@ -109,6 +109,18 @@ def test_network_lives_through_crashes_and_continues_after_down(state: Path) -> 
     assert "scheduler" in poolwright("logs", "-n", "1", state=state).stdout
 
 
+def test_killed_chain_comes_back_with_its_contracts(state: Path) -> None:
+    up(state, "--workers", "0")
+    record = require_network(StateFolder(state))
+    crashed = part(state, "chain")
+
+    processes.send(crashed, signal.SIGKILL)
+    wait_for_restart(state, crashed)
+
+    with Node(record.chain_url) as node:
+        assert len(node.call("eth_getCode", str(record.hub), "latest")) > 2
+
+
 def test_network_of_a_killed_supervisor_is_tidied_up_by_down(state: Path) -> None:
     up(state, "--workers", "0")
     running = StateFolder(state).records()

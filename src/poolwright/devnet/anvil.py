@@ -35,6 +35,7 @@ MNEMONIC = "test test test test test test test test test test test junk"
 DEPLOYER_KEY = bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
 """Key of the first account of MNEMONIC, as public as that is."""
 
+LONGEST_LOOK_BLOCKS = 200
 READY_SECONDS = 20
 STOP_SECONDS = 20
 
@@ -93,6 +94,23 @@ def save_chain(url: str, state: Path) -> None:
     partial = state.with_suffix(".partial")
     partial.write_bytes(gzip.decompress(packed))
     partial.replace(state)
+
+
+def look_for_transactions(url: str, after_block: int) -> tuple[int, bool]:
+    """The head's number, and whether any block after `after_block` up to it has transactions.
+
+    A stretch of more than LONGEST_LOOK_BLOCKS counts as having some.
+    Raises Unavailable when the chain does not answer.
+    """
+    with Node(url) as node:
+        head = int(node.call("eth_blockNumber"), 16)
+        if head - after_block > LONGEST_LOOK_BLOCKS:
+            return head, True
+        counts = [
+            ("eth_getBlockTransactionCountByNumber", [hex(number)])
+            for number in range(after_block + 1, head + 1)
+        ]
+        return head, bool(counts) and any(count not in (None, "0x0") for count in node.batch(counts))
 
 
 class Anvil:
