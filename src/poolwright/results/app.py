@@ -45,7 +45,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 HEALTH_SECONDS = 3.0
 DRAIN_BYTES = 4 * 1024 * 1024
-DRAIN_SECONDS = 2.0
+DRAIN_SECONDS = 5.0
 RETRY_SECONDS = 2
 
 

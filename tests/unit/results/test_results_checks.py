@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poolwright.poco.keccak import keccak
@@ -147,6 +147,7 @@ def test_computed_json_that_names_nothing_usable_is_refused(content):
         read_computed(content)
 
 
+@settings(deadline=None)
 @given(
     st.recursive(st.none() | st.integers() | st.text(), lambda x: st.dictionaries(st.text(), x) | st.lists(x))
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tracemalloc
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poolwright.results.cid import LEAF_BYTES, FileCid, base58, cid_of, cid_v1, parse_cid
@@ -22,6 +22,7 @@ def test_hello_world_has_the_cid_that_ipfs_add_prints():
     assert cid_of(b"hello world\n") == HELLO_WORLD
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=30))
 def test_pieces_of_any_size_give_the_cid_of_the_whole(pieces):
     whole, fed = FileCid(16, 3), FileCid(16, 3)
@@ -45,6 +46,7 @@ def test_memory_stays_constant_while_64_mb_stream_by():
     assert peak < 4 * LEAF_BYTES
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_both_text_forms_parse_to_the_same_cid(content):
     cid = cid_of(content)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poolwright.poco.errors import PeerError
@@ -77,6 +77,7 @@ def test_digest_is_the_typed_data_that_a_wallet_signs():
     assert ours == bytes(by_wallet.signature)
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=20, max_size=20), st.integers(0, 10**15), st.binary(min_size=64, max_size=65))
 def test_header_round_trips(worker, expires_at, signature):
     authorization = UploadAuthorization(
@@ -160,6 +161,7 @@ def test_link_to_another_storage_has_no_cid():
     assert link.cid is None
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_any_other_bytes_read_as_a_link_or_as_none(results):
     link = parse_result_link(results)
