@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, assert_never
 
 from poolwright.poco.errors import InvariantBroken
 from poolwright.poco.types import TaskId
-from poolwright.wire.messages import Abort, AbortCause, Complete, Details, Reveal, Start, Upload
+from poolwright.wire.messages import Abort, AbortCause, Complete, Details, Instruction, Reveal, Start, Upload
 from poolwright.wire.statuses import ReplicateStatus
 from poolwright.worker.effects import (
     CheckContribution,
@@ -90,30 +90,37 @@ ABORTED_ON: Final = {
     AbortCause.CONSENSUS_REACHED: S.ABORTED_ON_CONSENSUS_REACHED,
     AbortCause.CONTRIBUTION_TIMEOUT: S.ABORTED_ON_CONTRIBUTION_TIMEOUT,
 }
-#: The stage in which each outcome is expected.
-EXPECTED_IN: Final[dict[type[Event], Stage]] = {
-    TaskDescribed: Stage.DESCRIBING,
-    TaskRefused: Stage.DESCRIBING,
-    AppDownloaded: Stage.PULLING,
-    AppDownloadFailed: Stage.PULLING,
-    DataDownloaded: Stage.FETCHING,
-    DataDownloadFailed: Stage.FETCHING,
-    AppComputed: Stage.COMPUTING,
-    AppComputeFailed: Stage.COMPUTING,
-    FailureDescribed: Stage.DESCRIBING_FAILURE,
-    ContributionChecked: Stage.CHECKING,
-    ContributionMined: Stage.CONTRIBUTING,
-    ContributionFailed: Stage.CONTRIBUTING,
-    RevealChecked: Stage.CHECKING_REVEAL,
-    RevealMined: Stage.REVEALING,
-    RevealFailed: Stage.REVEALING,
-    ResultUploaded: Stage.UPLOADING,
-    ResultUploadFailed: Stage.UPLOADING,
-    TaskPurged: Stage.PURGING,
+_ALIVE: Final = tuple(stage for stage in Stage if stage not in (Stage.PURGING, Stage.PURGED))
+STAGE_MOVES: Final[dict[tuple[Stage, type[Event | Instruction]], frozenset[Stage]]] = {
+    (Stage.DESCRIBING, TaskDescribed): frozenset({Stage.PULLING}),
+    (Stage.DESCRIBING, TaskRefused): frozenset({Stage.PURGING}),
+    (Stage.PULLING, AppDownloaded): frozenset({Stage.FETCHING}),
+    (Stage.PULLING, AppDownloadFailed): frozenset({Stage.DESCRIBING_FAILURE}),
+    (Stage.FETCHING, DataDownloaded): frozenset({Stage.COMPUTING}),
+    (Stage.FETCHING, DataDownloadFailed): frozenset({Stage.DESCRIBING_FAILURE}),
+    (Stage.COMPUTING, AppComputed): frozenset({Stage.CHECKING}),
+    (Stage.COMPUTING, AppComputeFailed): frozenset({Stage.DESCRIBING_FAILURE}),
+    (Stage.DESCRIBING_FAILURE, FailureDescribed): frozenset({Stage.CHECKING}),
+    (Stage.CHECKING, ContributionChecked): frozenset({Stage.CONTRIBUTING, Stage.PURGING}),
+    (Stage.CONTRIBUTING, ContributionMined): frozenset({Stage.CONTRIBUTED}),
+    (Stage.CONTRIBUTING, ContributionFailed): frozenset({Stage.PURGING}),
+    (Stage.CONTRIBUTING, Reveal): frozenset({Stage.CHECKING_REVEAL}),  # the chain is faster than our receipt
+    (Stage.CONTRIBUTED, Reveal): frozenset({Stage.CHECKING_REVEAL}),
+    (Stage.CHECKING_REVEAL, RevealChecked): frozenset({Stage.REVEALING, Stage.PURGING}),
+    (Stage.REVEALING, RevealMined): frozenset({Stage.REVEALED}),
+    (Stage.REVEALING, RevealFailed): frozenset({Stage.PURGING}),
+    (Stage.CHECKING_REVEAL, Upload): frozenset({Stage.UPLOADING}),  # as with Reveal
+    (Stage.REVEALING, Upload): frozenset({Stage.UPLOADING}),
+    (Stage.REVEALED, Upload): frozenset({Stage.UPLOADING}),
+    (Stage.UPLOADING, Upload): frozenset({Stage.UPLOADING}),  # it asks once more: we are at it
+    (Stage.UPLOADED, Upload): frozenset({Stage.UPLOADING}),  # it did not find the result there
+    (Stage.UPLOADING, ResultUploaded): frozenset({Stage.UPLOADED}),
+    (Stage.UPLOADING, ResultUploadFailed): frozenset({Stage.REVEALED}),
+    **{(stage, Complete): frozenset({Stage.PURGING}) for stage in _ALIVE},
+    **{(stage, Abort): frozenset({Stage.PURGING}) for stage in _ALIVE},
+    (Stage.PURGING, TaskPurged): frozenset({Stage.PURGED}),
 }
-_BEFORE_REVEAL: Final = frozenset({Stage.CONTRIBUTING, Stage.CONTRIBUTED})
-#: Asked once more in UPLOADED: the scheduler did not find the result where we said that it is.
-_MAY_UPLOAD: Final = frozenset({Stage.CHECKING_REVEAL, Stage.REVEALING, Stage.REVEALED, Stage.UPLOADED})
+"""Every legal move of the stage and the outcome or instruction that makes it; nothing else changes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +157,7 @@ def step(attempt: Attempt, event: Event) -> Step:
     """Advance the attempt by one event. Total: what does not apply changes nothing and says why."""
     if isinstance(event, SchedulerInstructed):
         return _instructed(attempt, event)
-    expected = EXPECTED_IN[type(event)]
-    if attempt.stage is not expected:
+    if (attempt.stage, type(event)) not in STAGE_MOVES:
         return Step(attempt, ignored=f"{type(event).__name__} comes late: the stage is {attempt.stage}")
     match event:
         case TaskDescribed(terms=terms):
@@ -242,26 +248,27 @@ def step(attempt: Attempt, event: Event) -> Step:
 
 
 def _instructed(attempt: Attempt, event: SchedulerInstructed) -> Step:
-    match event.instruction:
-        case Start():
-            return Step(attempt, ignored="the task is under way")
-        case Reveal() if attempt.stage in _BEFORE_REVEAL:
-            check = CheckReveal(
-                task_id=attempt.task_id, digest=_result(attempt).digest, reveal=event.instruction
-            )
+    instruction = event.instruction
+    if isinstance(instruction, Start):
+        return Step(attempt, ignored="the task is under way")
+    if (attempt.stage, type(instruction)) not in STAGE_MOVES:
+        name = type(instruction).__name__
+        return Step(attempt, ignored=f"{name} does not apply in stage {attempt.stage}")
+    match instruction:
+        case Reveal():
+            check = CheckReveal(task_id=attempt.task_id, digest=_result(attempt).digest, reveal=instruction)
             return _next(attempt, Stage.CHECKING_REVEAL, check)
-        case Upload() if attempt.stage is Stage.UPLOADING:  # the scheduler is impatient: we are at it
+        case Upload() if attempt.stage is Stage.UPLOADING:
             return _next(attempt, Stage.UPLOADING, _report(attempt, S.RESULT_UPLOADING))
-        case Upload() if attempt.stage in _MAY_UPLOAD:
+        case Upload():
             upload = UploadResult(task_id=attempt.task_id, number=attempt.reports)
             return _next(attempt, Stage.UPLOADING, _report(attempt, S.RESULT_UPLOADING), upload)
-        case Complete() if attempt.stage is not Stage.PURGING:
+        case Complete():
             return _purge(replace(attempt, farewell=S.COMPLETED))
-        case Abort(cause=cause) if attempt.stage is not Stage.PURGING:
+        case Abort(cause=cause):
             return _purge(replace(attempt, farewell=ABORTED_ON[cause]))
         case _:
-            name = type(event.instruction).__name__
-            return Step(attempt, ignored=f"{name} does not apply in stage {attempt.stage}")
+            assert_never(instruction)
 
 
 def _failed(attempt: Attempt, status: ReplicateStatus, details: Details) -> Step:

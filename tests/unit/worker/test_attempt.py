@@ -14,7 +14,7 @@ from poolwright.worker import attempt as attempts
 from poolwright.worker import attempts as minds
 from poolwright.worker import effects as deeds
 from poolwright.worker import events as news
-from poolwright.worker.attempt import EXPECTED_IN, Attempt, Stage
+from poolwright.worker.attempt import STAGE_MOVES, Attempt, Stage
 from poolwright.worker.attempts import Attempts
 
 S = ReplicateStatus
@@ -53,6 +53,7 @@ START, REVEAL, UPLOAD, COMPLETE, ABORT = (
     told(instruction)
     for instruction in (f.start(TASK), f.reveal(TASK), f.upload(TASK), f.complete(TASK), f.abort(TASK))
 )
+INSTRUCTIONS = (START, REVEAL, UPLOAD, COMPLETE, ABORT)
 TO_CONTRIBUTED = (
     OUTCOME[news.TaskDescribed],
     OUTCOME[news.AppDownloaded],
@@ -153,9 +154,26 @@ def test_an_outcome_moves_only_the_stage_that_waits_for_it(stage: Stage, event: 
 
     step = attempts.step(attempt, event)
 
-    if EXPECTED_IN[type(event)] is stage:
+    if allowed := STAGE_MOVES.get((stage, type(event))):
         assert step.ignored is None
-        assert step.attempt.stage is not stage
+        assert step.attempt.stage in allowed
+    else:
+        assert step.attempt is attempt
+        assert step.ignored
+        assert not step.effects
+
+
+@pytest.mark.parametrize(("stage", "event"), list(product(PATH_TO, INSTRUCTIONS)), ids=str)
+def test_an_instruction_moves_only_the_stages_of_the_table(
+    stage: Stage, event: news.SchedulerInstructed
+) -> None:
+    attempt = in_stage(stage)
+
+    step = attempts.step(attempt, event)
+
+    if allowed := STAGE_MOVES.get((stage, type(event.instruction))):
+        assert step.ignored is None
+        assert step.attempt.stage in allowed
     else:
         assert step.attempt is attempt
         assert step.ignored
