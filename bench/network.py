@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -157,7 +158,7 @@ def _poolwright(*words: object) -> str:
 
 
 def _python_starts() -> float:
-    """Seconds for four Python processes, side by side, that only import their libraries: the floor of `up`."""
+    """Seconds for four Python processes, side by side, to import their libraries: the floor of `up`."""
     code = "import aiohttp, starlette.applications, uvicorn, coincurve, structlog"
     started = time.monotonic()
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
@@ -254,7 +255,10 @@ async def _watch(
         while True:
             head = await heads.beyond(number)
             number = head.number
-            if (await hub.task(task_id, at=head)).status is TaskStatus.COMPLETED:
+            task = await hub.task(task_id, at=head)
+            if task.status is TaskStatus.COMPLETED:
+                if task.result_digest != Hash32(sha256(b"done\n").digest()):
+                    raise RuntimeError(f"the no-op app failed: {task.results.decode()}")
                 steps = {step: seconds * 1000 for step, seconds in ears.steps.items()}
                 return Watched(blocks=head.number - deal_block, steps=steps)
 
@@ -264,6 +268,7 @@ async def _no_op_image() -> ImageRef:
     with tempfile.NamedTemporaryFile("w", suffix=".sh") as script:
         script.write(SCRIPT)
         script.flush()
+        os.fchmod(script.fileno(), 0o644)
         context = context_tar(DOCKERFILE, [("rootfs.tar", rootfs), ("no-op.sh", Path(script.name))])
         try:
             return await build_image(f"{IMAGE}:1", context)

@@ -466,18 +466,21 @@ class WorkerHands:
         }
         try:
             async with self._http.post(
-                url, data=_chunks(archive), headers=headers, timeout=UPLOAD_TIMEOUT
+                url, data=_chunks(archive), headers=headers, timeout=UPLOAD_TIMEOUT, expect100=True
             ) as answer:
                 text = (await answer.content.read(4096)).decode("utf-8", "replace").strip()
+                kept = answer.headers.get("Location", "")
         except (aiohttp.ClientError, TimeoutError, OSError) as problem:
             raise Unavailable(f"result repository at {url}", got=repr(problem), code="results") from problem
-        if answer.status == 200:
+        if answer.status == 409 and kept.startswith("/ipfs/"):
+            text = kept  # another revealer's archive of the same result is there already
+        if answer.status == 200 or text == kept:
             link = result_link(text.removeprefix("/ipfs/")).decode()
             return ResultUploaded(at=self._now(), task_id=effect.task_id, link=link, bytes_count=size)
-        if answer.status in (400, 409, 413):
+        if 400 <= answer.status < 500 and answer.status != 408:
             message = f"the result repository refuses the result: HTTP {answer.status} {text}"
             return ResultUploadFailed(at=self._now(), task_id=effect.task_id, message=message)
-        # Everything else may pass: a node that lags behind our reveal, a full disk, a restart.
+        # Everything else may pass: a node that lags behind our reveal, a full disk, a slow line, a restart.
         raise Unavailable(
             f"result repository at {url}", got=f"HTTP {answer.status} {text[:300]}", code="results"
         )
