@@ -28,7 +28,8 @@ from poolwright.devnet.toolchain import Say
 from poolwright.poco.errors import InputError, Unavailable
 
 NETWORK_LABEL = "poolwright.network"
-"""Label on every container that a worker of a local network makes; its value is the network's id."""
+"""Label on every container that a worker of a local network makes; its value is the network's id. Written
+again here, and held to `compute.hardening` by a test: importing that would double the start of `up`."""
 
 START_SECONDS = 60
 """Longest time that a freshly started engine may take to answer, seconds."""

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from poolwright.compute.hardening import LABEL_NETWORK
 from poolwright.devnet import engine
 from poolwright.devnet.engine import Machine, Remedy, candidates, is_debian_like, lines_to_type, remedy_for
 from poolwright.poco.errors import InputError
@@ -73,3 +74,7 @@ def test_silent_docker_host_is_named_and_not_replaced(monkeypatch: pytest.Monkey
 
     with pytest.raises(InputError, match=r"nothing at unix:///nonexistent/engine.sock; start it, or unset"):
         engine.find()
+
+
+def test_label_is_the_one_that_workers_put_on_their_containers() -> None:
+    assert engine.NETWORK_LABEL == LABEL_NETWORK
