@@ -472,10 +472,10 @@ class WorkerHands:
                 kept = answer.headers.get("Location", "")
         except (aiohttp.ClientError, TimeoutError, OSError) as problem:
             raise Unavailable(f"result repository at {url}", got=repr(problem), code="results") from problem
-        if answer.status == 409 and kept.startswith("/ipfs/"):
-            text = kept  # another revealer's archive of the same result is there already
-        if answer.status == 200 or text == kept:
-            link = result_link(text.removeprefix("/ipfs/")).decode()
+        # A conflict that names a file: another revealer's archive of the same result is there already.
+        location = text if answer.status == 200 else kept if answer.status == 409 else ""
+        if location.startswith("/ipfs/"):
+            link = result_link(location.removeprefix("/ipfs/")).decode()
             return ResultUploaded(at=self._now(), task_id=effect.task_id, link=link, bytes_count=size)
         if 400 <= answer.status < 500 and answer.status != 408:
             message = f"the result repository refuses the result: HTTP {answer.status} {text}"
