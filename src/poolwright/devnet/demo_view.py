@@ -189,11 +189,11 @@ def result_lines(result: Result) -> list[str]:
 
 
 def preview(results: Sequence[Result], *, colours: bool) -> list[str]:
-    """A look at the results: their pictures side by side, or the first lines of the first text."""
+    """A look at the results: their pictures where they can be shown, or the first lines of a text."""
     paths = [result.folder / name for result in results for name in result.files]
     pictures = [path for path in paths if path.suffix.lower() == ".png"]
-    if pictures:
-        return picture_preview(pictures) if colours else [f"pictures: {len(pictures)} PNG files"]
+    if pictures and colours:
+        return picture_preview(pictures)
     texts = [path for path in paths if path.suffix.lower() in TEXT_SUFFIXES and path.name != NOT_SHOWN]
     if not texts:
         return []
