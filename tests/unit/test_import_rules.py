@@ -21,7 +21,7 @@ LAYERS: list[set[str]] = [
     {"poco"},
     {"wire"},
     {"scheduler", "worker", "orderbook"},
-    {"chain", "store", "compute"},
+    {"chain", "store", "compute", "serving"},
     {"market", "results", "secrets", "dashboard", "daemons"},
     {"cli", "devnet"},
 ]
