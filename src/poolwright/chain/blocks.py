@@ -12,7 +12,7 @@ from typing import Final
 
 from poolwright.chain.encoding import Json, quantity, read_hash, read_object, read_quantity
 from poolwright.chain.rpc import Request, Rpc
-from poolwright.poco.errors import InputError
+from poolwright.poco.errors import InputError, Unavailable
 from poolwright.poco.types import Address, BlockHash, BlockNumber, BlockStamp, Timestamp, Wei
 
 LATEST: Final = "latest"
@@ -73,22 +73,13 @@ async def newest_header(rpc: Rpc) -> Header:
     """The newest header of the node. Raises PeerError, RpcError, Unavailable."""
     header = read_header(await rpc.call(*_flat(header_request(None))))
     if header is None:
-        raise _no_chain()
+        raise Unavailable("the node has no block", code="no-chain", next_step="choose another RPC URL")
     return header
 
 
 def _flat(request: Request) -> tuple[str, *tuple[Json, ...]]:
     method, params = request
     return (method, *params)
-
-
-def _no_chain() -> InputError:
-    return InputError(
-        "the node has no block",
-        code="no-chain",
-        expected="a synchronised node",
-        next_step="choose another RPC URL",
-    )
 
 
 async def check_chain(rpc: Rpc, chain_id: int, hub: Address) -> None:

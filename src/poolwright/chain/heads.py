@@ -29,7 +29,7 @@ import aiohttp
 
 from poolwright.chain.blocks import Header, fetch_headers, newest_header
 from poolwright.chain.rpc import Rpc, RpcError
-from poolwright.poco.errors import PeerError, PoolwrightError, Unavailable
+from poolwright.poco.errors import InvariantBroken, PeerError, PoolwrightError, Unavailable
 from poolwright.poco.types import BlockNumber, BlockStamp
 
 log = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ class Heads:
 
     def start(self) -> None:
         """Start looking; called by the first reader too. Must run in the event loop."""
-        if self._aio_tasks:
+        if self._aio_tasks or self._failure is not None:
             return
         self._aio_tasks = [asyncio.create_task(self._poll(), name="heads")]
         if self._use_websocket:
@@ -180,10 +180,7 @@ class Heads:
         for aio_task in tasks:
             aio_task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._failure is None:
-            self._failure = Unavailable("the heads were closed", code="heads-closed")
-        async with self._changed:
-            self._changed.notify_all()
+        await self._end(self._failure or Unavailable("the heads were closed", code="heads-closed"))
 
     def poke(self) -> None:
         """Look now rather than at the next poll."""
@@ -223,21 +220,29 @@ class Heads:
                 self._trouble = None
             except ChainReorganised as reorganised:
                 log.error("chain reorganised: %s", reorganised)
-                self._failure = reorganised
-                async with self._changed:
-                    self._changed.notify_all()
+                await self._end(reorganised)
                 return
             except (Unavailable, RpcError, PeerError) as problem:
                 if self._trouble is None:
                     log.warning("no heads from the node: %s", problem)
                 self._trouble = problem
                 head = None
+            except Exception as problem:
+                log.exception("the heads stop")
+                await self._end(InvariantBroken(f"the heads broke: {problem!r}"))
+                return
             if head is not None:
                 async with self._changed:
                     self._changed.notify_all()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._poll_seconds):  # wait_for of 3.11 can lose a cancellation
                     await self._hint.wait()
+
+    async def _end(self, problem: PoolwrightError) -> None:
+        """Tell every reader, now and from now on, why there are no more heads."""
+        self._failure = problem
+        async with self._changed:
+            self._changed.notify_all()
 
     async def _look(self) -> BlockStamp | None:
         newest = await newest_header(self._rpc)
@@ -269,7 +274,7 @@ class Heads:
                 async with socket:
                     if not await self._follow_socket(socket):
                         wait = RESUBSCRIBE_SECONDS
-            except (aiohttp.WSServerHandshakeError, ValueError) as problem:
+            except (aiohttp.WSServerHandshakeError, ValueError, TypeError) as problem:
                 log.debug("no newHeads from %s: %s", url, problem)
                 wait = RESUBSCRIBE_SECONDS
             except (aiohttp.ClientError, OSError, TimeoutError) as problem:

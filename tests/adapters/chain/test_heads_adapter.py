@@ -11,7 +11,7 @@ from poolwright.chain.blocks import check_chain, newest_header
 from poolwright.chain.heads import ChainReorganised, Heads
 from poolwright.chain.rpc import Rpc
 from poolwright.devnet.anvil import CHAIN_ID, Anvil
-from poolwright.poco.errors import InputError
+from poolwright.poco.errors import InputError, Unavailable
 from poolwright.poco.types import Address
 
 pytestmark = pytest.mark.chain
@@ -123,6 +123,19 @@ async def test_an_ended_node_is_trouble_not_an_end(anvil: Anvil, rpc: Rpc) -> No
             while heads.trouble is None:  # noqa: ASYNC110  health pages look at it now and then
                 await asyncio.sleep(0.01)
         assert heads.current is not None
+
+
+async def test_closed_heads_tell_their_readers_and_stay_closed(rpc: Rpc) -> None:
+    heads = Heads(rpc, poll_seconds=NEVER)
+    head = await asyncio.wait_for(heads.beyond(None), BOUND)
+    reader = asyncio.create_task(heads.beyond(head.number))
+    await asyncio.sleep(0)
+    await heads.close()
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="closed"):
+            await asyncio.wait_for(reader, BOUND)
+        reader = asyncio.create_task(heads.beyond(None))
+    await asyncio.gather(reader, return_exceptions=True)
 
 
 async def test_another_chain_is_refused(rpc: Rpc) -> None:
