@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Literal
@@ -227,6 +228,15 @@ def test_another_class_is_not_taken_for_this_one() -> None:
         decode(Paid, encode(REPORTED))
 
 
+@pytest.fixture
+def ordinary_recursion_limit() -> Iterator[None]:
+    """Python's own limit: Hypothesis leaves a higher one behind, under which json crashes the interpreter."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)
+
+
 @pytest.mark.parametrize(
     ("type_", "text", "path"),
     [
@@ -251,6 +261,7 @@ def test_another_class_is_not_taken_for_this_one() -> None:
         (int, "NaN", "$"),
     ],
 )
+@pytest.mark.usefixtures("ordinary_recursion_limit")
 def test_bad_text_is_refused_with_its_place(type_: object, text: str | bytes, path: str) -> None:
     with pytest.raises(DecodeError) as caught:
         decode(type_, text)
