@@ -102,8 +102,8 @@ class SchedulerHands:
         """The outcome of an effect that stayed unavailable for too long."""
         at = self._chain_now()
         match effect:
-            case Submit(task_id=task_id, submission=submission):
-                return [SubmissionFailed(at=at, task_id=task_id, submission=submission, reason=str(error))]
+            case Submit():
+                return self._failed(effect, str(error))
             case VerifyUpload(task_id=task_id, worker=worker):
                 return [UploadMissing(at=at, task_id=task_id, worker=worker, reason=str(error))]
             case _:
@@ -132,6 +132,7 @@ class SchedulerHands:
                 at=self._chain_now(),
                 task_id=effect.task_id,
                 submission=effect.submission,
+                attempt=effect.attempt,
                 reason=reason,
             )
         ]
