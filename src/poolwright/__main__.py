@@ -10,6 +10,9 @@ from collections.abc import Sequence
 
 from poolwright import __version__
 
+INTERRUPTED = 130
+"""Exit code of a command ended by Ctrl-C, as shells have it: 128 + SIGINT."""
+
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
@@ -17,10 +20,13 @@ def main(words: Sequence[str] | None = None) -> None:
     if list(words) == ["--version"]:
         print(f"poolwright {__version__}")  # noqa: T201  at once, without loading a command
         return
-    from poolwright.cli.main import run
-    from poolwright.devnet import commands
+    try:
+        from poolwright.cli.main import run
+        from poolwright.devnet import commands
 
-    run(words, commands.add_to)
+        run(words, commands.add_to)
+    except KeyboardInterrupt:  # also while the commands are still being loaded
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

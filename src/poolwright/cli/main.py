@@ -15,9 +15,6 @@ from poolwright import __version__
 from poolwright.cli import daemons
 from poolwright.poco.errors import PoolwrightError
 
-INTERRUPTED = 130
-"""Exit code of a command ended by Ctrl-C, as shells have it: 128 + SIGINT."""
-
 
 def run(words: Sequence[str], *add_commands: Callable[[typer.Typer], None]) -> None:
     """Run the command that `words` name and exit with its code.
@@ -31,8 +28,6 @@ def run(words: Sequence[str], *add_commands: Callable[[typer.Typer], None]) -> N
     except PoolwrightError as problem:
         print(f"error: {problem}", file=sys.stderr)  # noqa: T201  the door is where we speak
         sys.exit(problem.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
 
 
 def application(*add_commands: Callable[[typer.Typer], None]) -> typer.Typer:

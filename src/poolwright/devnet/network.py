@@ -255,7 +255,8 @@ class _LocalNetwork:
             raise
         finally:
             self._end_saving()
-            _remove_containers(self._folder, self._say)
+            if self._record is not None:
+                _remove_containers(self._folder, self._say)
             self._folder.clear_records()
         self._say("The network is down.")
 
