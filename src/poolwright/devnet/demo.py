@@ -36,7 +36,7 @@ from poolwright.devnet.parts import HOST
 from poolwright.devnet.record import NetworkRecord, require_network
 from poolwright.devnet.retrieval import Result, retrieve
 from poolwright.devnet.timeline import Timeline, short
-from poolwright.devnet.watching import Watch, require_completed
+from poolwright.devnet.watching import Watch, require_completed, require_successful_apps
 from poolwright.poco.deadlines import final_deadline
 from poolwright.poco.errors import InputError, InvariantBroken
 from poolwright.poco.orders import Domain
@@ -133,6 +133,7 @@ class _Demo:
                 self._say(line)
             ledger = await books.close(deal, seen, await self._heads.beyond(seen.last_block - 1))
             self._settle(deal, ledger)
+            require_successful_apps(seen)
             return Outcome(
                 record=self._record,
                 example=self._example,
@@ -177,7 +178,7 @@ class _Demo:
             requester=requester,
         )
         kinds = "apporder, datasetorder" if dataset else "apporder"
-        self._say(f"signed   {kinds}, workerpoolorder and requestorder for {self._terms.tasks} tasks")
+        self._say(f"signed   {kinds}, workerpoolorder, requestorder; tasks: {self._terms.tasks}")
         deal_id, receipt = await dealing.match(self._hub, orders, domain, requester_sends)
         self._say(f"matched  deal {deal_id}")
         self._say(f"         block {receipt.block.number}, tx {receipt.tx_hash}, {receipt.gas_used} gas")
@@ -256,7 +257,7 @@ class _Demo:
 
     def _settle(self, deal: Deal, ledger: Ledger) -> None:
         """Show the ledger, and that it fits. Raises InvariantBroken when it does not."""
-        for line in ledger_lines(ledger.lines, ledger.first_block, ledger.last_block):
+        for line in ledger_lines(ledger.lines, ledger.expected, ledger.first_block, ledger.last_block):
             self._say(line)
         if ledger.wrong:
             raise InvariantBroken(
@@ -268,7 +269,7 @@ class _Demo:
             f"The ledger reconciles to the last nRLC: the logs explain every balance, and the deal moved "
             f"what the rules say ({len(ledger.expected)} movements)."
         )
-        self._say(f"{deal.bot_size} tasks at {format_rlc(task_price(deal))} RLC each were paid.")
+        self._say(f"Paid: {deal.bot_size} x {format_rlc(task_price(deal))} RLC.")
 
 
 def _registration(receipt: Receipt | None) -> str:

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from poolwright.devnet.amounts import format_ether, format_rlc
-from poolwright.devnet.ledger import Balance, Line
+from poolwright.devnet.ledger import Balance, Line, Movement, by_reason
 from poolwright.devnet.picture import Picture, half_blocks, read_png, scaled, side_by_side
 from poolwright.devnet.retrieval import Result
 from poolwright.devnet.timeline import Entry, Fact, Phase, Status, Timeline, short
@@ -234,26 +234,35 @@ def _first_lines(path: Path) -> list[str]:
 # --- the ledger ---------------------------------------------------------------------------------------------
 
 
-def ledger_lines(lines: Sequence[Line], first: int, last: int) -> list[str]:
-    """The ledger as a table in RLC and ETH: each account before and after, and why."""
+def ledger_lines(lines: Sequence[Line], expected: Sequence[Movement], first: int, last: int) -> list[str]:
+    """The ledger as a table in RLC and ETH: each account before and after, and why.
+
+    What `expected` says of this deal is told apart where other deals moved money in the same blocks.
+    """
     rows = [("", "", "wallet", "free stake", "locked", "together", "gas, ETH")]
-    reasons: list[str] = []
     for line in lines:
         rows.append((line.name, "before", *_amounts(line.before), ""))
         rows.append(("", "after", *_amounts(line.after), format_ether(line.gas) if line.gas else ""))
-        reasons.append(
-            ", ".join(f"{reason} {format_rlc(amount)}" for reason, amount in line.by_reason().items())
-        )
     before, after = (_sum([getattr(line, side) for line in lines]) for side in ("before", "after"))
     rows.append(("all", "before", *_amounts(before), ""))
     rows.append(("", "after", *_amounts(after), ""))
     widths = [max(len(row[column]) for row in rows) for column in range(7)]
     table = [_row(row, widths) for row in rows]
     found = [f"Ledger of blocks {first} to {last}, in RLC", table[0]]
-    for number, why in enumerate(reasons):
+    for number, line in enumerate(lines):
         found += table[1 + 2 * number : 3 + 2 * number]
-        found.append(f"{'':{widths[0]}}  {why}" if why else f"{'':{widths[0]}}  nothing moved")
+        all_of_it = _reasons(line.movements)
+        of_deal = _reasons([each for each in expected if each.account == line.address])
+        found.append(f"{'':{widths[0]}}  {all_of_it}")
+        if all_of_it != of_deal:
+            found.append(f"{'':{widths[0]}}  of which this deal: {of_deal}")
     return [*found, *table[-2:]]
+
+
+def _reasons(moved: Sequence[Movement]) -> str:
+    sums = by_reason(moved)
+    told = ", ".join(f"{reason} {format_rlc(amount)}" for reason, amount in sums.items())
+    return told or "nothing moved"
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -109,12 +109,13 @@ class Line:
         """Ether spent between the two blocks."""
         return Wei(self.before.ether - self.after.ether)
 
-    def by_reason(self) -> dict[Reason, int]:
-        """How much each reason moved, as one positive number per reason, in the order of Reason."""
-        sums: Counter[Reason] = Counter()
-        for each in self.movements:
-            sums[each.reason] += max(abs(each.wallet), abs(each.stake), abs(each.locked))
-        return {reason: sums[reason] for reason in Reason if sums[reason]}
+
+def by_reason(moved: Iterable[Movement]) -> dict[Reason, int]:
+    """How much each reason moved, as one positive number per reason, in the order of Reason."""
+    sums: Counter[Reason] = Counter()
+    for each in moved:
+        sums[each.reason] += max(abs(each.wallet), abs(each.stake), abs(each.locked))
+    return {reason: sums[reason] for reason in Reason if sums[reason]}
 
 
 class Ending(StrEnum):

@@ -56,6 +56,14 @@ TASK_TOPICS: Final[tuple[Hash32, ...]] = tuple(
 )
 """First topics of the logs that a timeline takes, besides OrdersMatched."""
 
+_COMPUTE_FAILURES: Final = frozenset(
+    {
+        ReplicateStatus.APP_DOWNLOAD_FAILED,
+        ReplicateStatus.DATA_DOWNLOAD_FAILED,
+        ReplicateStatus.COMPUTE_FAILED,
+    }
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
@@ -229,6 +237,17 @@ def last_known(timeline: Timeline, index: int) -> str:
     if timeline.setbacks.get(index):
         words.append(f"the scheduler says: {timeline.setbacks[index]}")
     return "; ".join(words)
+
+
+def failures(timeline: Timeline, index: int) -> dict[str, str]:
+    """What failed, app or inputs, of each worker that contributed to a task all the same."""
+    contributed = {fact.worker for fact in timeline.facts(index) if fact.name == "TaskContribute"}
+    return {
+        worker: f"{each.status} ({each.cause})" if each.cause else each.status
+        for worker, life in timeline.replicates(index).items()
+        for each in life
+        if worker in contributed and each.status in _COMPUTE_FAILURES
+    }
 
 
 def _last(life: list[Status]) -> str:

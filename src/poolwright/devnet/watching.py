@@ -20,7 +20,16 @@ from poolwright.chain.heads import Heads
 from poolwright.chain.logs import follow
 from poolwright.chain.rpc import Rpc
 from poolwright.devnet.dealing import fetch_json
-from poolwright.devnet.timeline import TASK_TOPICS, Entry, Phase, Timeline, last_known, with_logs, with_report
+from poolwright.devnet.timeline import (
+    TASK_TOPICS,
+    Entry,
+    Phase,
+    Timeline,
+    failures,
+    last_known,
+    with_logs,
+    with_report,
+)
 from poolwright.poco.errors import PeerError, PoolwrightError, Unavailable
 from poolwright.poco.types import Address, BlockNumber, Seconds, Timestamp
 
@@ -132,6 +141,24 @@ def require_completed(timeline: Timeline) -> None:
             f"not every task was completed\n{unfinished(timeline)}",
             code="task-failed",
             next_step="see `poolwright logs`",
+        )
+
+
+def require_successful_apps(timeline: Timeline) -> None:
+    """Raise DealFailed when an app failed, of which the task's result is then only the report.
+
+    The protocol pays for such a task like for any other: the workers agreed on its result.
+    """
+    failed = [
+        f"  task {index}: {worker} {failure}"
+        for index in timeline.phases
+        for worker, failure in failures(timeline, index).items()
+    ]
+    if failed:
+        raise DealFailed(
+            "the app failed; the result of the task is the report of that\n" + "\n".join(failed),
+            code="app-failed",
+            next_step="see the files above and `poolwright logs`",
         )
 
 

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from poolwright.devnet import timeline as timelines
 from poolwright.devnet.demo_view import entry_line, ledger_lines, preview, result_lines, timeline_block
-from poolwright.devnet.ledger import lines, movements
+from poolwright.devnet.ledger import expected, lines, movements
 from poolwright.devnet.retrieval import Result
 from poolwright.devnet.timeline import Fact, Status, Timeline
-from poolwright.poco.types import BlockNumber, Hash32, TaskId, Timestamp, TxHash
+from poolwright.poco.types import BlockNumber, Hash32, NRlc, TaskId, Timestamp, TxHash
 
 TX = TxHash(Hash32(b"\x12\x34\x56\x78" + bytes(28)))
 
@@ -121,15 +121,24 @@ def test_nothing_to_show_is_nothing(tmp_path: Path) -> None:
     assert preview([result(tmp_path, "computed.json", "model.bin")], colours=True) == []
 
 
+class Ledgered:
+    """A deal of one task that worker-1 did, between the balances before and after."""
+
+    def __init__(self) -> None:
+        self.hub = HubInMemory()
+        self.before, self.first = self.hub.balances(), len(self.hub.logs)
+        self.deal_id = self.hub.deal(app_price=1_000, pool_price=25_000)
+        self.ended = self.hub.run(self.hub.initialize(self.deal_id), "worker-1")
+
+    def told(self) -> list[str]:
+        accounts = {name: (name, WHO[name]) for name in ("requester", "worker-1", "worker-2")}
+        moved = movements(self.hub.logs[self.first :], hub=HUB, token=TOKEN)
+        wanted = expected(self.deal_id, self.hub.poco.deal(self.deal_id), [self.ended], moved, NRlc(0))
+        return ledger_lines(lines(accounts, self.before, self.hub.balances(), moved), wanted, 8, 20)
+
+
 def test_the_ledger_shows_before_after_reasons_and_sums() -> None:
-    hub = HubInMemory()
-    before, first = hub.balances(), len(hub.logs)
-    deal_id = hub.deal(app_price=1_000, pool_price=25_000)
-    hub.run(hub.initialize(deal_id), "worker-1")
-    accounts = {name: (name, WHO[name]) for name in ("requester", "worker-1", "worker-2")}
-    told = ledger_lines(
-        lines(accounts, before, hub.balances(), movements(hub.logs[first:], hub=HUB, token=TOKEN)), 8, 20
-    )
+    told = Ledgered().told()
 
     assert told[0] == "Ledger of blocks 8 to 20, in RLC"
     assert told[2].split() == ["requester", "before", "500", "500", "0", "1000"]
@@ -138,6 +147,15 @@ def test_the_ledger_shows_before_after_reasons_and_sums() -> None:
     assert told[7].strip() == "lock 0.0000075, unlock 0.0000075, reward 0.00002475"
     assert told[10].strip() == "nothing moved"
     assert told[-2].split() == ["all", "before", "1500", "1500", "0", "3000"]
+
+
+def test_the_deals_part_is_told_apart_where_others_moved_money_too() -> None:
+    ledgered = Ledgered()
+    ledgered.hub.deposit("worker-2", 10**9)
+
+    told = [line.strip() for line in ledgered.told()]
+
+    assert told[told.index("deposit 2") + 1] == "of which this deal: nothing moved"
 
 
 def watched() -> Timeline:

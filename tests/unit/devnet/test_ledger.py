@@ -12,6 +12,7 @@ from poolwright.devnet.ledger import (
     Line,
     Movement,
     Reason,
+    by_reason,
     discrepancies,
     expected,
     lines,
@@ -251,5 +252,5 @@ def test_a_line_sums_its_movements_by_reason(hub: HubInMemory) -> None:
         hub.run(hub.initialize(deal_id, index), "worker-1")
     worker = next(line for line in book.lines() if line.address == WHO["worker-1"])
 
-    assert worker.by_reason() == {Reason.LOCK: 15_000, Reason.UNLOCK: 15_000, Reason.REWARD: 49_500}
+    assert by_reason(worker.movements) == {Reason.LOCK: 15_000, Reason.UNLOCK: 15_000, Reason.REWARD: 49_500}
     assert worker.after.total - worker.before.total == 49_500

@@ -190,3 +190,14 @@ def test_facts_carry_block_date_and_transaction(deal: Watched) -> None:
         log_index=log.log_index,
         seconds=2.5,
     )
+
+
+def test_an_app_that_failed_is_told_for_the_worker_that_contributed(deal: Watched) -> None:
+    deal.hub.run(deal.hub.initialize(deal.deal_id), "worker-1")
+    failed = ["CREATED", "COMPUTING", "COMPUTE_FAILED:APP_COMPUTE_FAILED", "CAN_CONTRIBUTE"]
+    after = timelines.with_report(
+        deal.after_chain(), report(deal.task_ids[0], worker_1=failed, worker_2=failed), 4.0
+    )
+
+    assert timelines.failures(after, 0) == {"worker-1": "COMPUTE_FAILED (APP_COMPUTE_FAILED)"}
+    assert timelines.failures(after, 1) == {}
