@@ -559,6 +559,18 @@ def test_claim_gives_everybody_the_money_back_but_the_pool(stage: Stage) -> None
     assert stage.poco.score(CLERK.address) == 14
 
 
+def test_sponsor_gets_the_money_of_a_claimed_task_back_and_pays_a_finalized_one(stage: Stage) -> None:
+    accepted(stage.sponsor_match(SPONSOR.address, stage.orders(request={"volume": 2})))
+    accepted(stage.initialize_array(STRANGER.address, [stage.deals[-1]] * 2, [0, 1]))
+    done, lost = stage.tasks[-2:]
+    accepted(at_once(stage, WORKERS[0], done))
+    accepted(stage.claim(STRANGER.address, lost, at=stage.poco.task(lost).final_deadline))
+
+    assert stage.poco.account(SPONSOR.address).locked == 0
+    assert stage.stake_of(SPONSOR.address) == STAKE_EACH - 26_500
+    assert stage.stake_of(REQUESTER.address) == STAKE_EACH
+
+
 def test_claim_arrays_are_all_or_nothing(stage: Stage) -> None:
     deal = stage.deal(request={"volume": 3})
     accepted(stage.initialize(STRANGER.address, deal, 0))
@@ -610,6 +622,20 @@ def test_money_that_is_not_there_is_refused_without_text(stage: Stage) -> None:
     refused(stage.deposit_for(who, 1, NOBODY), "ERC20: mint to the zero address")
     refused(stage.approve(who, NOBODY, 1), "ERC20: approve to the zero address")
     refused(stage.deposit_for_array(who, [1], []), "invalid-array-length")
+
+
+def test_allowance_is_used_up(stage: Stage) -> None:
+    accepted(stage.approve(SPONSOR.address, STRANGER.address, 10))
+    accepted(stage.transfer_from(STRANGER.address, SPONSOR.address, WORKERS[0].address, 7))
+    refused(stage.transfer_from(STRANGER.address, SPONSOR.address, WORKERS[0].address, 4))
+    accepted(stage.transfer_from(STRANGER.address, SPONSOR.address, WORKERS[0].address, 3))
+
+
+def test_rlc_is_approved_and_deposited_in_one_transaction(stage: Stage) -> None:
+    accepted(stage.rlc_approve_and_call(SPONSOR.address, 7))
+    refused(stage.rlc_approve_and_call(SPONSOR.address, STAKE_EACH))
+
+    assert stage.stake_of(SPONSOR.address) == STAKE_EACH + 7
 
 
 def test_locked_money_cannot_be_withdrawn(stage: Stage) -> None:
