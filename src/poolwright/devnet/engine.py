@@ -31,7 +31,7 @@ NETWORK_LABEL = "poolwright.network"
 """Label on every container that a worker of a local network makes; its value is the network's id. Written
 again here, and held to `compute.hardening` by a test: importing that would double the start of `up`."""
 
-START_SECONDS = 60
+START_SECONDS = 30
 """Longest time that a freshly started engine may take to answer, seconds."""
 
 DOCKERD_LOG = Path("/var/log/poolwright-dockerd.log")
@@ -150,8 +150,7 @@ def ensure(say: Say) -> str:
             _install(say)
         case Remedy.START:
             pass
-    _start(Machine.this(), say)
-    return _wait_answering()
+    return _start(Machine.this(), say)
 
 
 def is_answering(host: str) -> bool:
@@ -241,35 +240,45 @@ def _install(say: Say) -> None:
             )
 
 
-def _start(machine: Machine, say: Say) -> None:
-    """Start dockerd by what the machine has: systemd, an init script, or by itself, detached."""
+def start_commands(machine: Machine, *, has_init_script: bool) -> list[list[str]]:
+    """The ways to start the engine on this machine, the most proper first; dockerd by itself is the last."""
+    commands = []
     if machine.has_systemd:
-        say("Starting docker with systemctl ...")
-        if subprocess.run(["systemctl", "enable", "--now", "docker"], capture_output=True).returncode == 0:
-            return
-    elif Path("/etc/init.d/docker").exists():
-        say("Starting docker with service ...")
-        if subprocess.run(["service", "docker", "start"], capture_output=True).returncode == 0:
-            return
-    say(f"Starting dockerd, log in {DOCKERD_LOG} ...")
-    with DOCKERD_LOG.open("ab") as log:
-        subprocess.Popen(
-            ["dockerd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+        commands.append(["systemctl", "enable", "--now", "docker"])
+    elif has_init_script:
+        commands.append(["service", "docker", "start"])
+    return [*commands, ["dockerd"]]
 
 
-def _wait_answering() -> str:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if host := find():
+def _start(machine: Machine, say: Say) -> str:
+    """Start the engine, one way after the other, until it answers. In a container, for example, the init
+    script may say that all went well while dockerd ended at once."""
+    for command in start_commands(machine, has_init_script=Path("/etc/init.d/docker").exists()):
+        say(f"Starting the container engine: {' '.join(command)} ...")
+        if command == ["dockerd"]:
+            with DOCKERD_LOG.open("ab") as log:
+                subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+        elif subprocess.run(command, capture_output=True).returncode != 0:
+            continue
+        if host := _answering_within(START_SECONDS):
             return host
-        time.sleep(0.2)
     raise Unavailable(
         "the container engine was started but does not answer",
         code="engine-silent",
         expected=f"an answer within {START_SECONDS} s",
         next_step=f"read its log (journalctl -u docker, or {DOCKERD_LOG})",
     )
+
+
+def _answering_within(seconds: float) -> str | None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if host := find():
+            return host
+        time.sleep(0.2)
+    return None
 
 
 def _os_release() -> str:

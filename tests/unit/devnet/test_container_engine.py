@@ -6,7 +6,15 @@ import pytest
 
 from poolwright.compute.hardening import LABEL_NETWORK
 from poolwright.devnet import engine
-from poolwright.devnet.engine import Machine, Remedy, candidates, is_debian_like, lines_to_type, remedy_for
+from poolwright.devnet.engine import (
+    Machine,
+    Remedy,
+    candidates,
+    is_debian_like,
+    lines_to_type,
+    remedy_for,
+    start_commands,
+)
 from poolwright.poco.errors import InputError
 
 ROOT_ON_DEBIAN = Machine(is_root=True, has_dockerd=False, is_debian_like=True, has_systemd=True)
@@ -38,6 +46,20 @@ def test_usual_sockets_are_docker_then_podman() -> None:
 )
 def test_remedy_fits_the_machine(machine: Machine, remedy: Remedy) -> None:
     assert remedy_for(machine) is remedy
+
+
+def test_engine_is_started_by_what_the_machine_has_and_by_itself_at_last() -> None:
+    without_systemd = dataclasses.replace(ROOT_ON_DEBIAN, has_systemd=False)
+
+    assert start_commands(ROOT_ON_DEBIAN, has_init_script=True) == [
+        ["systemctl", "enable", "--now", "docker"],
+        ["dockerd"],
+    ]
+    assert start_commands(without_systemd, has_init_script=True) == [
+        ["service", "docker", "start"],
+        ["dockerd"],
+    ]
+    assert start_commands(without_systemd, has_init_script=False) == [["dockerd"]]
 
 
 def test_user_on_debian_gets_two_lines_that_install_and_start() -> None:
