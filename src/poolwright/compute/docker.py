@@ -342,6 +342,14 @@ class DockerEngine:
         return None
 
 
+class _UnixClient(Docker):
+    """A client that closes the connector it was given; Docker leaves that to whoever gave it."""
+
+    async def close(self) -> None:
+        await super().close()
+        await self.connector.close()
+
+
 def connect(host: str | None = None) -> Docker:
     """A client of the engine at `host`, or of the one that DOCKER_HOST, the context or a socket names.
 
@@ -352,7 +360,7 @@ def connect(host: str | None = None) -> Docker:
         if host is not None and host.startswith("unix://"):
             # Each wait holds a connection, so their number is the number of containers: no bound here.
             path = host.removeprefix("unix://")
-            return Docker(url="unix://localhost", connector=aiohttp.UnixConnector(path, limit=0))
+            return _UnixClient(url="unix://localhost", connector=aiohttp.UnixConnector(path, limit=0))
         return Docker(url=host)
     except (AssertionError, ValueError, OSError) as problem:
         raise EngineUnavailable(

@@ -4,7 +4,8 @@ A file is written to `.<name>.part` and renamed when it is complete and its chec
 stands in the input folder under its name is good and a download that was cut off is simply done again.
 
 The requester chooses the URLs, and the worker's host sits in somebody's network: addresses that are not
-public (loopback, private, link-local) are refused unless the owner allows them, redirects included.
+public (loopback, private, link-local) are refused unless the owner allows them, redirects included. The
+gateways are the owner's own choice and may be anywhere.
 """
 
 from __future__ import annotations
@@ -129,9 +130,15 @@ async def _fetch(
     reasons: dict[str, str] = {}
     wrong_content = False
     try:
-        async with asyncio.timeout(policy.total_seconds), _session(policy) as session:
+        async with (
+            asyncio.timeout(policy.total_seconds),
+            _session(policy, public_only=False) as owner_session,
+            _session(policy, public_only=policy.public_addresses_only) as requester_session,
+        ):
             for number in range(policy.rounds):
                 for url in tuple(urls):
+                    is_owners = url.startswith(tuple(f"{gateway}/" for gateway in policy.gateways))
+                    session = owner_session if is_owners else requester_session
                     try:
                         await _download(session, url, target, checksum, policy.max_bytes)
                         return
@@ -190,11 +197,11 @@ async def _download(
 
 
 @asynccontextmanager
-async def _session(policy: DownloadPolicy) -> AsyncIterator[aiohttp.ClientSession]:
+async def _session(policy: DownloadPolicy, *, public_only: bool) -> AsyncIterator[aiohttp.ClientSession]:
     timeout = aiohttp.ClientTimeout(
         total=None, sock_connect=policy.connect_seconds, sock_read=policy.idle_seconds
     )
-    connector = aiohttp.TCPConnector(socket_factory=_public_socket if policy.public_addresses_only else None)
+    connector = aiohttp.TCPConnector(socket_factory=_public_socket if public_only else None)
     # What is stored is what was registered: no content encoding is undone, no proxy of the environment used.
     async with aiohttp.ClientSession(
         connector=connector, timeout=timeout, auto_decompress=False, headers={"Accept-Encoding": "identity"}
@@ -227,14 +234,14 @@ def _unavailable(what: str, cause: DataCause, location: str, got: str) -> DataUn
     if cause is DataCause.DATASET_FILE_BAD_CHECKSUM:
         return DataUnavailable(
             f"{what} is not the file that its owner registered",
-            code=cause,
+            code=cause.value,
             expected=f"the registered sha256 at {location}",
             got=got,
             next_step="restore the file, or register the new one with its checksum",
         )
     return DataUnavailable(
         f"{what} cannot be downloaded",
-        code=cause,
+        code=cause.value,
         expected=f"a file at {location}",
         got=got,
         next_step="check that the address answers from the internet",
