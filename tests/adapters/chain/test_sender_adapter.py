@@ -11,7 +11,7 @@ import pytest
 
 from poolwright.chain.gas import GasPolicy
 from poolwright.chain.heads import ChainReorganised, Heads
-from poolwright.chain.rpc import Rpc
+from poolwright.chain.rpc import Rpc, RpcError
 from poolwright.chain.sender import (
     JournalFailed,
     MemoryTxJournal,
@@ -280,6 +280,16 @@ async def test_an_underpriced_transaction_is_replaced_up_to_the_cap(rpc: Rpc) ->
     assert (await received(rpc), await nonce(rpc)) == (7, 1)
 
 
+async def put_in_place_of(rpc: Rpc, newer: TxRecord, older: TxRecord) -> bool:
+    """Let the node hold the older version; not when the sender sent a better paid one in between."""
+    await rpc.call("anvil_dropTransaction", str(newer.tx_hash))
+    try:
+        await rpc.call("eth_sendRawTransaction", "0x" + older.raw.hex())
+    except RpcError:
+        return False
+    return True
+
+
 async def test_an_earlier_version_that_is_mined_counts(rpc: Rpc) -> None:
     """The replacement is journaled, and the first version is what the chain takes."""
     await hold_blocks(rpc)
@@ -290,9 +300,9 @@ async def test_an_earlier_version_that_is_mined_counts(rpc: Rpc) -> None:
         async with asyncio.timeout(BOUND):
             while running.in_flight[0].tx_hash == first.tx_hash:  # noqa: ASYNC110  as health pages do
                 await asyncio.sleep(0.01)
-        for record in running.in_flight:
-            await rpc.call("anvil_dropTransaction", str(record.tx_hash))
-        await rpc.call("eth_sendRawTransaction", "0x" + first.raw.hex())
+        async with asyncio.timeout(BOUND):
+            while not await put_in_place_of(rpc, running.in_flight[0], first):
+                pass
         await mine(rpc)
         receipt = await soon(job)
     assert (await received(rpc), await nonce(rpc)) == (7, 1)
