@@ -1,0 +1,1 @@
+"""The nouns of the `iexec` command, each loaded only when it is called."""
