@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from poolwright.chain.heads import Heads
+from poolwright.poco.errors import PoolwrightError
 from poolwright.poco.types import Timestamp
 
 
@@ -21,8 +24,12 @@ class HeadsClock:
         return head.timestamp if head else Timestamp(0)
 
     async def wait_until(self, at: Timestamp) -> None:
-        """Return when a block's time has reached `at`."""
+        """Return when a block's time has reached `at`. When the heads have ended, time stands still."""
         number: int | None = None
         while self.now() < at:
-            head = await self._heads.beyond(number)
-            number = head.number
+            try:
+                head = await self._heads.beyond(number)
+            except PoolwrightError:  # a reorg or the end: told by whoever follows the chain
+                await asyncio.Event().wait()
+            else:
+                number = head.number

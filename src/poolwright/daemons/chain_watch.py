@@ -1,24 +1,24 @@
 """From the hub's logs to the facts that the scheduler's mind is told.
 
 A batch of logs becomes a batch of events, committed together with the place up to which the chain was read:
-no gap and no double, whatever dies in between. A deal that cannot be read yet (a node behind the one that
-gave the log) is asked for again until it can; nothing is skipped.
+no gap and no double, whatever dies in between. What cannot be read yet (the node does not answer, or is
+behind the one that gave the log) is asked for again until it can; nothing is skipped.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 import structlog
 
 from poolwright.chain.logs import LogBatch
 from poolwright.chain.reads import HubReader
-from poolwright.chain.rpc import RpcError, back_off
+from poolwright.chain.rpc import back_off
 from poolwright.poco import consensus, events, ids
 from poolwright.poco.deadlines import reveal_deadline
-from poolwright.poco.errors import PeerError, Unavailable
+from poolwright.poco.errors import PoolwrightError
 from poolwright.poco.types import Address, BlockStamp, DealId, Hash32, TaskId, WorkerAddress
 from poolwright.scheduler.events import (
     ChainDealMatched,
@@ -36,6 +36,8 @@ from poolwright.scheduler.events import (
 from poolwright.scheduler.task import Task
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 TOPICS: Final[tuple[Hash32, ...]] = tuple(
     events.TOPICS[kind]
@@ -73,7 +75,7 @@ class ChainWatch:
             ref = ChainRef(block=entry.block.number, tx_hash=entry.tx_hash)
             if isinstance(event, events.SchedulerNotice):
                 if event.workerpool == self._workerpool:
-                    terms = await self._patiently(event.deal_id, entry.block)
+                    terms = await self._terms(event.deal_id, entry.block)
                     facts.append(ChainDealMatched(at=entry.block.timestamp, terms=terms, ref=ref))
                     fresh.update(
                         (ids.task_id(terms.deal_id, index), terms)
@@ -104,7 +106,7 @@ class ChainWatch:
             case events.TaskInitialize():
                 return ChainTaskInitialized(at=at, task_id=task_id, ref=ref)
             case events.TaskContribute(worker=worker, result_hash=result_hash):
-                score = await self._hub.score(worker, at=block)
+                score = await _patiently(lambda at: self._hub.score(worker, at=at), block)
                 return ChainTaskContributed(
                     at=at,
                     task_id=task_id,
@@ -134,21 +136,9 @@ class ChainWatch:
             case _:
                 return None
 
-    async def _patiently(self, deal_id: DealId, block: BlockStamp) -> DealTerms:
-        attempt = 0
-        while True:
-            try:
-                return await self._terms(deal_id, block)
-            except (Unavailable, RpcError, PeerError) as problem:
-                attempt += 1
-                log.warning(
-                    "deal unreadable, asking again", deal=str(deal_id), attempt=attempt, reason=str(problem)
-                )
-                await asyncio.sleep(back_off(attempt, 0.5))
-
     async def _terms(self, deal_id: DealId, block: BlockStamp) -> DealTerms:
-        deal = await self._hub.deal(deal_id, at=block)
-        category = await self._hub.category(deal.category, at=block)
+        deal = await _patiently(lambda at: self._hub.deal(deal_id, at=at), block)
+        category = await _patiently(lambda at: self._hub.category(deal.category, at=at), block)
         return DealTerms(
             deal_id=deal_id,
             start_time=deal.start_time,
@@ -162,3 +152,19 @@ class ChainWatch:
             has_callback=bool(deal.callback),
             workerpool_price=deal.workerpool.price,
         )
+
+
+async def _patiently(read: Callable[[BlockStamp | None], Awaitable[T]], block: BlockStamp) -> T:
+    """Read at the log's block, and from then on at the newest one, until there is an answer.
+
+    Deals and categories never change, so any later block tells the same. A node may have forgotten the state
+    at an old block; then a score is one of later, which may put the forecast of a consensus off, no more.
+    """
+    attempt = 0
+    while True:
+        try:
+            return await read(None if attempt else block)
+        except PoolwrightError as problem:
+            attempt += 1
+            log.warning("chain unreadable, asking again", block=str(block), reason=str(problem))
+            await asyncio.sleep(back_off(attempt, 0.5))

@@ -18,6 +18,8 @@ from poolwright.poco.errors import InputError
 from poolwright.poco.types import Address, BlockNumber, Wei
 
 GIB: Final = 1024**3
+MAX_SLOTS: Final = 4_096
+"""A worker that offers more is not believed by its scheduler."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +103,19 @@ class Environment:
     def optional(self, name: str) -> str | None:
         return self._variables.get(name) or None
 
-    def integer(self, name: str, default: int | None = None, *, minimum: int = 0) -> int:
+    def integer(
+        self, name: str, default: int | None = None, *, minimum: int = 0, maximum: int | None = None
+    ) -> int:
         text = self.text(name, None if default is None else str(default))
-        if not text.lstrip("-").isdecimal() or int(text) < minimum:
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if value < minimum:
             raise _unreadable(name, f"a whole number of at least {minimum}", text)
-        return int(text)
+        if maximum is not None and value > maximum:
+            raise _unreadable(name, f"a whole number of at most {maximum}", text)
+        return value
 
     def number(self, name: str, default: Fraction) -> Fraction:
         text = self.text(name, str(default))
@@ -166,7 +176,7 @@ def scheduler_config(variables: Mapping[str, str]) -> SchedulerConfig:
         wallet=_wallet(env, "IEXEC_CORE_WALLET"),
         workerpool=env.address("POOL_ADDRESS"),
         host=env.text("IEXEC_CORE_HOST", "127.0.0.1"),
-        port=env.integer("IEXEC_CORE_PORT", 13000),
+        port=env.integer("IEXEC_CORE_PORT", 13000, maximum=65_535),
         start_block=BlockNumber(env.integer("IEXEC_START_BLOCK_NUMBER", 0)),
         results_url=env.text("IEXEC_RESULT_REPOSITORY_URL").rstrip("/"),
         folder=env.path("POOLWRIGHT_SCHEDULER_DIR", "scheduler"),
@@ -179,7 +189,7 @@ def scheduler_config(variables: Mapping[str, str]) -> SchedulerConfig:
 def worker_config(variables: Mapping[str, str]) -> WorkerConfig:
     """Read the worker's configuration. Raises InputError naming the variable that is wrong."""
     env = Environment(variables)
-    override = env.integer("IEXEC_WORKER_OVERRIDE_AVAILABLE_CPU_COUNT", 0)
+    override = env.integer("IEXEC_WORKER_OVERRIDE_AVAILABLE_CPU_COUNT", 0, maximum=MAX_SLOTS)
     return WorkerConfig(
         chain=chain_config(env),
         wallet=_wallet(env, "IEXEC_WORKER_WALLET"),

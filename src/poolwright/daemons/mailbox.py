@@ -36,12 +36,15 @@ class Mailbox(Generic[Letter]):
         self._changed.set()
 
     async def confirm(self, upto: int) -> None:
-        """The other side has everything up to this number: forget it, durably."""
-        if not self._letters or self._letters[0][0] > upto:
-            return
+        """The other side has everything up to this number: forget it, durably.
+
+        A number beyond the last letter confirms the letters there are.
+        """
+        through: EffectId | None = None
         while self._letters and self._letters[0][0] <= upto:
-            self._letters.popleft()
-        await self._store.commit(Commit(done_through={self._lane: EffectId(upto)}))
+            through, _ = self._letters.popleft()
+        if through is not None:
+            await self._store.commit(Commit(done_through={self._lane: through}))
 
     async def letters(self) -> AsyncIterator[tuple[EffectId, Letter]]:
         """Every letter that is not confirmed, then each new one, until another reader comes."""

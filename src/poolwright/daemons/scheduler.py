@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Final
 
 import aiohttp
 import structlog
 import uvicorn
+from starlette.types import ASGIApp
 
 from poolwright import __version__
 from poolwright.chain.blocks import check_chain
@@ -28,6 +31,7 @@ from poolwright.daemons.runner import Runner
 from poolwright.daemons.scheduler_api import SchedulerApi
 from poolwright.daemons.scheduler_hands import LANES, SchedulerHands, instruction_of
 from poolwright.daemons.sessions import Sessions
+from poolwright.daemons.together import first_of
 from poolwright.daemons.tx_journal import StoreTxJournal
 from poolwright.poco.errors import InputError
 from poolwright.poco.types import BlockStamp, Hash32
@@ -109,22 +113,33 @@ async def _run(config: SchedulerConfig) -> None:
             workers_allowed=config.workers_allowed,
             health=lambda: _health(config, wallet, heads, runner, sessions),
         )
-        server = _server(api)
         log.info("listening", url=url_of(listener), workerpool=str(config.workerpool), pid=os.getpid())
-        watch = ChainWatch(hub, config.workerpool, runner.state.tasks.get)
-        try:
-            async with asyncio.TaskGroup() as group:
-                serving = group.create_task(serve(server, listener))
-                helpers = [
-                    group.create_task(_follow_chain(config, rpc, heads, store, runner, watch)),
-                    group.create_task(sessions.watch_silence()),
-                    group.create_task(runner.wait()),
-                ]
-                serving.add_done_callback(lambda _: [helper.cancel() for helper in helpers])
-        except BaseExceptionGroup as group_problem:
-            server.should_exit = True
-            raise group_problem.exceptions[0] from None
+        watch = ChainWatch(hub, config.workerpool, lambda task_id: runner.state.tasks.get(task_id))
+        await _serve_beside(
+            http_server(api.app()),
+            listener,
+            _follow_chain(config, rpc, heads, store, runner, watch),
+            sessions.watch_silence(),
+            runner.wait(),
+        )
         log.info("stopped")
+
+
+async def _serve_beside(
+    server: uvicorn.Server, listener: socket.socket, *helpers: Coroutine[object, object, object]
+) -> None:
+    """Serve until told to stop, or until a helper fails: then let requests end, and raise what it raised."""
+    serving = asyncio.create_task(serve(server, listener))
+    helping = asyncio.create_task(first_of(*helpers))
+    try:
+        await asyncio.wait({serving, helping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        server.should_exit = True
+        helping.cancel()
+        await asyncio.wait({serving, helping})
+    serving.result()
+    if not helping.cancelled():
+        helping.result()
 
 
 async def _check_owner(hub: HubReader, config: SchedulerConfig, wallet: Wallet) -> None:
@@ -159,10 +174,11 @@ async def _follow_chain(
             stored = batch.upto.number
 
 
-def _server(api: SchedulerApi) -> uvicorn.Server:
+def http_server(app: ASGIApp) -> uvicorn.Server:
+    """The server of the scheduler's doors: it refuses long messages and notices dead connections."""
     return uvicorn.Server(
         uvicorn.Config(
-            api.app(),
+            app,
             lifespan="off",
             access_log=False,
             log_config=None,

@@ -136,7 +136,7 @@ class SchedulerApi:
             worker = self._allowed(check_token(self._token_key, token, int(time.time())))
         except PoolwrightError as problem:
             self._sessions.refused[problem.code] += 1
-            await socket.close(1008, problem.code)
+            await socket.send_denial_response(_answer(problem))
             return
         await socket.accept()
         await self._sessions.serve(socket, worker)
@@ -195,9 +195,13 @@ async def _bounded_body(request: Request) -> bytes:
     return body
 
 
+def _answer(problem: PoolwrightError) -> Response:
+    return JSONResponse(error_body(problem), status_of(problem))
+
+
 async def _explain(_: Request, problem: Exception) -> Response:
     assert isinstance(problem, PoolwrightError)
-    return JSONResponse(error_body(problem), status_of(problem))
+    return _answer(problem)
 
 
 async def _explain_http(_: Request, problem: Exception) -> Response:

@@ -18,6 +18,7 @@ import structlog
 from poolwright.chain.rpc import back_off
 from poolwright.chain.wallet import Wallet
 from poolwright.daemons.mailbox import Mailbox
+from poolwright.daemons.together import first_of
 from poolwright.poco.errors import InputError, PeerError, Unavailable
 from poolwright.poco.types import Address, Hash32, Timestamp, WorkerAddress
 from poolwright.store.port import Store
@@ -47,7 +48,9 @@ WELCOME_SECONDS: Final = 10.0
 MAX_PAUSE_SECONDS: Final = 15.0
 RECEIVED_MARK: Final = "received"
 #: The scheduler will say the same again: the operator must act.
-HOPELESS: Final = frozenset({"not-allowed", "wrong-protocol"})
+HOPELESS: Final = frozenset({"not-allowed", "wrong-protocol", "replaced", "bad-capacity"})
+PING_SECONDS: Final = 20.0
+"""How often a silent connection is tried; one that does not answer is broken."""
 
 
 class Inbox(Protocol):
@@ -112,6 +115,7 @@ class SchedulerLink:
             f"{self._core_url}/workers/connect",
             headers={"Authorization": f"Bearer {token}"},
             max_msg_size=MAX_MESSAGE_BYTES,
+            heartbeat=PING_SECONDS,
             timeout=aiohttp.ClientWSTimeout(ws_close=5.0),
         ) as socket:
             ledger, received = await self._received()
@@ -125,6 +129,8 @@ class SchedulerLink:
             await _send(socket, hello)
             async with asyncio.timeout(WELCOME_SECONDS):
                 welcome = await _receive(socket)
+            if isinstance(welcome, Refused):
+                raise _refused(welcome)
             if not isinstance(welcome, Welcome):
                 raise PeerError("a session begins with Welcome", code="no-welcome", got=str(welcome)[:200])
             if welcome.ledger != ledger:
@@ -132,16 +138,11 @@ class SchedulerLink:
             await self._mailbox.confirm(welcome.received)
             self._learn(welcome)
             log.info("connected to scheduler", url=self._core_url)
-            helpers = (
-                asyncio.create_task(self._send_reports(socket)),
-                asyncio.create_task(self._beat(socket, welcome.heartbeat_seconds)),
+            await first_of(
+                self._listen(socket, welcome.ledger, received),
+                self._send_reports(socket),
+                self._beat(socket, welcome.heartbeat_seconds),
             )
-            try:
-                await self._listen(socket, welcome.ledger, received)
-            finally:
-                for helper in helpers:
-                    helper.cancel()
-                await asyncio.gather(*helpers, return_exceptions=True)
 
     def _learn(self, welcome: Welcome) -> None:
         if not self._results_url.done():
@@ -161,8 +162,8 @@ class SchedulerLink:
                     await _send(socket, Confirm(upto=received))
                 case Confirm(upto=upto):
                     await self._mailbox.confirm(upto)
-                case Refused(code=code, message=text):
-                    raise PeerError(f"the scheduler refuses this worker: {text}", code=code)
+                case Refused():
+                    raise _refused(message)
                 case Welcome():
                     raise PeerError("Welcome comes once in a session", code="second-welcome")
 
@@ -211,6 +212,10 @@ class SchedulerLink:
         return Hash32(mark[:32]), int.from_bytes(mark[32:], "big")
 
 
+def _refused(message: Refused) -> PeerError:
+    return PeerError(f"the scheduler refuses this worker: {message.message}", code=message.code)
+
+
 def _explanation(text: bytes) -> tuple[str, str]:
     """Code and message of an error body `{code, message, details}`, whatever else may have come."""
     try:
@@ -223,7 +228,7 @@ def _explanation(text: bytes) -> tuple[str, str]:
 async def _receive(socket: aiohttp.ClientWebSocketResponse) -> SchedulerMessage:
     received = await socket.receive()
     if received.type is aiohttp.WSMsgType.TEXT:
-        message: SchedulerMessage = codec.decode(SchedulerMessage, received.data.encode())
+        message: SchedulerMessage = codec.decode(SchedulerMessage, received.data)
         return message
     if received.type is aiohttp.WSMsgType.ERROR:
         raise Unavailable("connection to the scheduler", got=str(socket.exception()), code="scheduler")

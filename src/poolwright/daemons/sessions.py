@@ -1,8 +1,10 @@
-"""The scheduler's side of its workers' connections: login, the WebSocket session, and who went silent.
+"""The scheduler's side of its workers' connections: the WebSocket session, its bounds, and who went silent.
 
-One session per worker; a newer one replaces the older. What a worker reports is confirmed only when it is
-durable; what it is told stays in its mailbox until it confirms. Liveness is measured here, by a monotonic
-clock, and becomes a fact for the mind only when it changes.
+One session per worker; a newer one replaces the older, and begins when the older has seen through what it
+was making durable. What a worker reports is confirmed only when it is durable; what it is told stays in its
+mailbox until it confirms. Liveness is measured here, by a monotonic clock, and becomes a fact for the mind
+only when it changes: a worker that says nothing for too long is silent, its session ends, and it comes back
+by connecting again.
 """
 
 from __future__ import annotations
@@ -11,13 +13,16 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from poolwright.chain.reads import HubReader
+from poolwright.daemons.config import MAX_SLOTS
 from poolwright.daemons.mailbox import Mailbox, Mailboxes
+from poolwright.daemons.together import first_of, see_through
 from poolwright.poco import consensus
 from poolwright.poco.errors import PeerError, PoolwrightError
 from poolwright.poco.types import Hash32, Timestamp, WorkerAddress
@@ -28,8 +33,8 @@ from poolwright.store.port import Store
 from poolwright.wire import codec
 from poolwright.wire.messages import (
     MAX_CALLBACK_BYTES,
-    MAX_MESSAGE_BYTES,
     PROTOCOL,
+    Capacity,
     Confirm,
     Heartbeat,
     Hello,
@@ -45,13 +50,71 @@ from poolwright.wire.messages import (
 log = structlog.get_logger(__name__)
 
 HELLO_SECONDS: Final = 10.0
+FAREWELL_SECONDS: Final = 2.0
 MAX_SESSIONS: Final = 20_000
+MAX_NAME: Final = 100
+BURST: Final = 10_000
+"""Messages that a worker may send at once: its backlog after an outage is far smaller."""
+PER_SECOND: Final = 500
+"""Messages that it may send all the time; a busy worker with many slots sends some dozens."""
+TOO_BIG: Final = 1009
+"""Close code of a WebSocket whose peer sent a message that is too long (RFC 6455, 7.4.1)."""
 
 
 class Inbox(Protocol):
     """Where facts go; returns when they are durable."""
 
     async def put(self, *events: PoolEvent, marks: Mapping[str, bytes] | None = None) -> object: ...
+
+
+@dataclass(slots=True)
+class Allowance:
+    """How many messages a worker may still send now; `at` is a moment of a monotonic clock."""
+
+    at: float
+    left: float = BURST
+
+    def spend(self, now: float) -> bool:
+        """Take one message; False when there are none left."""
+        self.left = min(self.left + (now - self.at) * PER_SECOND, BURST)
+        self.at = now
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
+
+
+@dataclass(slots=True)
+class _Peer:
+    """What outlives a worker's sessions."""
+
+    allowance: Allowance
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the one session that speaks for the worker."""
+
+
+class _Session:
+    """A connection being held. `end` ends it for a reason, which is then raised to whoever serves it."""
+
+    def __init__(self, aio_task: asyncio.Task[None]) -> None:
+        self._aio_task = aio_task
+        self._reason: PeerError | None = None
+
+    def end(self, reason: PeerError) -> None:
+        self._reason = self._reason or reason
+        self._aio_task.cancel()
+
+    async def ended(self) -> None:
+        """Return when the worker has gone; raise what ended the session otherwise."""
+        try:
+            await asyncio.wait({self._aio_task})
+        except asyncio.CancelledError:
+            self._aio_task.cancel()
+            await asyncio.wait({self._aio_task})
+            raise
+        if self._aio_task.cancelled() and self._reason is not None:
+            raise self._reason
+        self._aio_task.result()
 
 
 class Sessions:
@@ -66,11 +129,12 @@ class Sessions:
         hub: HubReader,
         ledger: Hash32,
         results_url: str,
-        silence_seconds: int,
+        silence_seconds: float,
         chain_now: Callable[[], Timestamp],
         instruction_of: Callable[[TellWorker], Instruction],
     ) -> None:
         self._store = store
+        self._mailboxes = mailboxes
         self._inbox = inbox
         self._hub = hub
         self._ledger = ledger
@@ -78,9 +142,10 @@ class Sessions:
         self._silence_seconds = silence_seconds
         self._chain_now = chain_now
         self._instruction_of = instruction_of
-        self._mailboxes = mailboxes
-        self._last_heard: dict[WorkerAddress, float] = {}
-        self._open: dict[WorkerAddress, WebSocket] = {}
+        self._peers: dict[WorkerAddress, _Peer] = {}
+        self._heard_at: dict[WorkerAddress, float] = {}
+        """When each worker that is not silent was last heard."""
+        self._open: dict[WorkerAddress, _Session] = {}
         self.refused: dict[str, int] = defaultdict(int)
         """Messages and connections refused, by code."""
 
@@ -92,99 +157,124 @@ class Sessions:
         """After a restart: these were heard before; those that stay away are silent from now on."""
         for worker in workers.values():
             if not worker.is_silent:
-                self._last_heard[worker.address] = time.monotonic()
+                self._heard_at[worker.address] = time.monotonic()
 
     async def watch_silence(self) -> None:
         """Tell the mind of each worker that has said nothing for too long."""
         while True:
             await asyncio.sleep(min(self._silence_seconds / 4, 5.0))
-            now = time.monotonic()
-            silent = [w for w, at in self._last_heard.items() if now - at > self._silence_seconds]
-            for worker in silent:
-                del self._last_heard[worker]
-                log.warning("worker went silent", worker=str(worker), seconds=self._silence_seconds)
-                await self._inbox.put(WorkerWentSilent(at=self._chain_now(), worker=worker))
+            heard_before = time.monotonic() - self._silence_seconds
+            for worker in [worker for worker, at in self._heard_at.items() if at < heard_before]:
+                await self._give_up(worker)
+
+    async def _give_up(self, worker: WorkerAddress) -> None:
+        del self._heard_at[worker]
+        log.warning("worker went silent", worker=str(worker), seconds=self._silence_seconds)
+        if worker in self._open:
+            silence = f"no message for {self._silence_seconds:g} s"
+            self._open[worker].end(PeerError(silence, code="silent", next_step="connect again"))
+        await self._inbox.put(WorkerWentSilent(at=self._chain_now(), worker=worker))
 
     async def serve(self, socket: WebSocket, worker: WorkerAddress) -> None:
-        """Hold one connection of an authenticated worker until it ends."""
-        if len(self._open) >= MAX_SESSIONS:
-            await _refuse(socket, "too-many-workers", f"this scheduler holds {MAX_SESSIONS} workers already")
-            return
+        """Hold one connection of an authenticated worker until it ends; what is wrong with it is told."""
         older = self._open.get(worker)
-        self._open[worker] = socket
         if older is not None:
-            await _refuse(older, "replaced", "the same wallet has connected again")
-        try:
-            async with asyncio.timeout(HELLO_SECONDS):
-                hello = await _receive(socket)
-            if not isinstance(hello, Hello):
-                raise PeerError("a session begins with Hello", code="no-hello", got=type(hello).__name__)
-            if hello.protocol != PROTOCOL:
-                raise PeerError(
-                    "protocol version differs",
-                    code="wrong-protocol",
-                    expected=str(PROTOCOL),
-                    got=str(hello.protocol),
-                    next_step="install the version of Poolwright that this workerpool runs",
+            older.end(
+                PeerError(
+                    "the same wallet has connected again",
+                    code="replaced",
+                    next_step="let one worker only use this wallet",
                 )
-            await self._converse(socket, worker, hello)
-        except (WebSocketDisconnect, TimeoutError):
-            pass
+            )
+        session = _Session(asyncio.create_task(self._hold(socket, worker)))
+        self._open[worker] = session
+        try:
+            await session.ended()
+        except WebSocketDisconnect as gone:
+            if gone.code == TOO_BIG:
+                self._count("message-too-long", worker, gone.reason or "")
         except PoolwrightError as problem:
-            self.refused[problem.code] += 1
-            log.warning("session refused", worker=str(worker), code=problem.code, reason=str(problem))
-            await _refuse(socket, problem.code, str(problem))
+            self._count(problem.code, worker, str(problem))
+            await _refuse(socket, problem)
         finally:
-            if self._open.get(worker) is socket:
+            if self._open.get(worker) is session:
                 del self._open[worker]
             log.info("worker disconnected", worker=str(worker))
 
-    async def _converse(self, socket: WebSocket, worker: WorkerAddress, hello: Hello) -> None:
+    def _count(self, code: str, worker: WorkerAddress, reason: str) -> None:
+        self.refused[code] += 1
+        log.warning("session refused", worker=str(worker), code=code, reason=reason)
+
+    async def _hold(self, socket: WebSocket, worker: WorkerAddress) -> None:
+        if len(self._open) > MAX_SESSIONS:
+            raise PeerError(
+                "this scheduler holds as many workers as it can",
+                code="too-many-workers",
+                expected=f"at most {MAX_SESSIONS}",
+                next_step="try again later",
+            )
+        peer = self._peers.setdefault(worker, _Peer(Allowance(time.monotonic())))
+        async with peer.turn:
+            hello = await _receive_hello(socket)
+            await self._converse(socket, worker, peer.allowance, hello)
+
+    async def _converse(
+        self, socket: WebSocket, worker: WorkerAddress, allowance: Allowance, hello: Hello
+    ) -> None:
         received = await self._received(worker, hello.journal)
         weight = consensus.weight(await self._hub.score(worker))
-        self._last_heard[worker] = time.monotonic()
-        await self._inbox.put(
-            WorkerConnected(
-                at=self._chain_now(),
-                worker=worker,
-                journal=hello.journal,
-                capacity=hello.capacity,
-                weight=weight,
-            ),
-            marks={_mark_of(worker): _mark(hello.journal, received)},
+        self._heard_at[worker] = time.monotonic()
+        connected = WorkerConnected(
+            at=self._chain_now(),
+            worker=worker,
+            journal=hello.journal,
+            capacity=hello.capacity,
+            weight=weight,
         )
+        await see_through(self._put(connected, worker, hello.journal, received))
         log.info("worker connected", worker=str(worker), name=hello.capacity.name, slots=hello.capacity.slots)
-        heartbeat = max(self._silence_seconds // 4, 1)
         welcome = Welcome(
             ledger=self._ledger,
             received=received,
-            heartbeat_seconds=heartbeat,
+            heartbeat_seconds=max(int(self._silence_seconds) // 4, 1),
             results_url=self._results_url,
         )
         await _send(socket, welcome)
         mailbox = self._mailboxes.of(lane_of(worker))
         if hello.ledger == self._ledger:
             await mailbox.confirm(hello.received)
-        sending = asyncio.create_task(self._send_instructions(socket, mailbox))
-        try:
-            await self._listen(socket, worker, hello.journal, received)
-        finally:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+        await first_of(
+            self._listen(socket, worker, allowance, hello.journal, received),
+            self._send_instructions(socket, mailbox),
+        )
 
     async def _send_instructions(self, socket: WebSocket, mailbox: Mailbox[TellWorker]) -> None:
         async for number, effect in mailbox.letters():
             await _send(socket, Instructed(sequence=number, instruction=self._instruction_of(effect)))
 
-    async def _listen(self, socket: WebSocket, worker: WorkerAddress, journal: Hash32, received: int) -> None:
+    async def _listen(
+        self,
+        socket: WebSocket,
+        worker: WorkerAddress,
+        allowance: Allowance,
+        journal: Hash32,
+        received: int,
+    ) -> None:
         while True:
             message = await _receive(socket)
-            self._last_heard[worker] = time.monotonic()
+            now = self._heard_at[worker] = time.monotonic()
+            if not allowance.spend(now):
+                raise PeerError(
+                    "too many messages",
+                    code="too-many-messages",
+                    expected=f"at most {PER_SECOND} a second after the first {BURST}",
+                    next_step="wait before connecting again, and report it if the worker is Poolwright's",
+                )
             match message:
                 case Reported(sequence=sequence):
                     if sequence > received:
-                        received = sequence
                         await self._take_report(worker, journal, message)
+                        received = sequence
                     await _send(socket, Confirm(upto=received))
                 case Confirm(upto=upto):
                     await self._mailboxes.of(lane_of(worker)).confirm(upto)
@@ -201,16 +291,19 @@ class Sessions:
                 expected=f"at most {MAX_CALLBACK_BYTES} bytes",
                 got=str(len(report.details.callback)),
             )
-        await self._inbox.put(
-            WorkerReported(
-                at=self._chain_now(),
-                worker=worker,
-                task_id=report.task_id,
-                status=report.status,
-                details=report.details,
-            ),
-            marks={_mark_of(worker): _mark(journal, report.sequence)},
+        event = WorkerReported(
+            at=self._chain_now(),
+            worker=worker,
+            task_id=report.task_id,
+            status=report.status,
+            details=report.details,
         )
+        await see_through(self._put(event, worker, journal, report.sequence))
+
+    async def _put(self, event: PoolEvent, worker: WorkerAddress, journal: Hash32, received: int) -> None:
+        """Make the event durable, with the number of the last report that is."""
+        mark = journal + received.to_bytes(8, "big")
+        await self._inbox.put(event, marks={_mark_of(worker): mark})
 
     async def _received(self, worker: WorkerAddress, journal: Hash32) -> int:
         """Number of the last durable report from this journal; 0 when the worker has a new one."""
@@ -229,17 +322,51 @@ def _mark_of(worker: WorkerAddress) -> str:
     return f"received:{worker}"
 
 
-def _mark(journal: Hash32, sequence: int) -> bytes:
-    return journal + sequence.to_bytes(8, "big")
+async def _receive_hello(socket: WebSocket) -> Hello:
+    try:
+        async with asyncio.timeout(HELLO_SECONDS):
+            hello = await _receive(socket)
+    except TimeoutError as problem:
+        raise PeerError(
+            "a session begins with Hello",
+            code="no-hello",
+            expected=f"it within {HELLO_SECONDS:g} s",
+            got="nothing",
+        ) from problem
+    if not isinstance(hello, Hello):
+        raise PeerError("a session begins with Hello", code="no-hello", got=type(hello).__name__)
+    if hello.protocol != PROTOCOL:
+        raise PeerError(
+            "protocol version differs",
+            code="wrong-protocol",
+            expected=str(PROTOCOL),
+            got=str(hello.protocol),
+            next_step="install the version of Poolwright that this workerpool runs",
+        )
+    _check_capacity(hello.capacity)
+    return hello
+
+
+def _check_capacity(capacity: Capacity) -> None:
+    if not 0 <= capacity.slots <= MAX_SLOTS or len(capacity.name) > MAX_NAME:
+        raise PeerError(
+            "capacity not believable",
+            code="bad-capacity",
+            expected=f"0 to {MAX_SLOTS} slots and a name of at most {MAX_NAME} characters",
+            got=f"{capacity.slots} slots and a name of {len(capacity.name)}",
+            next_step="correct the worker's configuration",
+        )
 
 
 async def _receive(socket: WebSocket) -> WorkerMessage:
-    text = await socket.receive_text()
-    if len(text) > MAX_MESSAGE_BYTES:
-        raise PeerError(
-            "message too long", code="message-too-long", expected=f"at most {MAX_MESSAGE_BYTES} bytes"
-        )
-    message: WorkerMessage = codec.decode(WorkerMessage, text.encode())
+    """The next message; its length is bounded by the server. Raises WebSocketDisconnect, PeerError."""
+    received = await socket.receive()
+    if received["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(received.get("code") or 1005, received.get("reason"))
+    text = received.get("text")
+    if text is None:
+        raise PeerError("a message that is not text", code="not-text", expected="JSON text", got="bytes")
+    message: WorkerMessage = codec.decode(WorkerMessage, text)
     return message
 
 
@@ -247,10 +374,10 @@ async def _send(socket: WebSocket, message: SchedulerMessage) -> None:
     await socket.send_text(codec.encode(message).decode())
 
 
-async def _refuse(socket: WebSocket, code: str, message: str) -> None:
+async def _refuse(socket: WebSocket, problem: PoolwrightError) -> None:
     try:
-        async with asyncio.timeout(2):
-            await _send(socket, Refused(code=code, message=message))
-            await socket.close(1008)
+        async with asyncio.timeout(FAREWELL_SECONDS):
+            await _send(socket, Refused(code=problem.code, message=str(problem)))
+            await socket.close(1008, problem.code)
     except (RuntimeError, WebSocketDisconnect, TimeoutError):
         pass  # the connection is gone, which is what was wanted

@@ -162,7 +162,7 @@ def read_params(params: str) -> tuple[str, tuple[str, ...]]:
     """
     try:
         fields = json.loads(params)
-    except ValueError:
+    except (ValueError, RecursionError):
         return params, ()
     if not isinstance(fields, dict):
         return params, ()

@@ -27,6 +27,7 @@ from poolwright.daemons.mailbox import Mailbox
 from poolwright.daemons.minds import WorkerMind
 from poolwright.daemons.runner import Runner
 from poolwright.daemons.scheduler_link import SchedulerLink
+from poolwright.daemons.together import first_of
 from poolwright.daemons.tx_journal import StoreTxJournal
 from poolwright.daemons.worker_hands import SCHEDULER_LANE, WorkerHands, lanes_of
 from poolwright.poco.errors import InputError
@@ -119,20 +120,7 @@ async def _until_stopped(
     stop: asyncio.Event, link: SchedulerLink, heads: Heads, runner: Runner[Attempts, Event, Effect]
 ) -> None:
     """Return when told to stop; raise what ends the worker otherwise."""
-    waits = {
-        asyncio.create_task(stop.wait()),
-        asyncio.create_task(link.run()),
-        asyncio.create_task(runner.wait()),
-        asyncio.create_task(_watch(heads)),
-    }
-    try:
-        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for ended in done:
-            ended.result()
-    finally:
-        for each in waits:
-            each.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
+    await first_of(stop.wait(), link.run(), runner.wait(), _watch(heads))
 
 
 async def _watch(heads: Heads) -> None:

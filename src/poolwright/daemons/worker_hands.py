@@ -18,6 +18,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -43,6 +44,7 @@ from poolwright.poco.records import ContributionStatus, TaskStatus
 from poolwright.poco.results import result_hash, result_seal
 from poolwright.poco.types import TaskId, Timestamp, WorkerAddress
 from poolwright.store.port import EffectId
+from poolwright.wire.messages import MAX_CALLBACK_BYTES
 from poolwright.wire.statuses import ReplicateStatus
 from poolwright.wire.uploads import (
     UploadAuthorization,
@@ -110,6 +112,20 @@ _CAUSES: Final = {
     RunReason.OUTPUT_TOO_LARGE: "APP_OUTPUT_TOO_LARGE",
 }
 
+MAX_PROBLEM: Final = 2_000
+"""Characters of a problem's message that are kept and reported; the log has the whole of it."""
+_PROBLEMS: Final[Mapping[type[Event], str]] = {
+    TaskRefused: "task not taken",
+    AppDownloadFailed: "app not downloaded",
+    DataDownloadFailed: "data not downloaded",
+    AppComputeFailed: "app failed",
+    ContributionChecked: "cannot contribute",
+    ContributionFailed: "contribution failed",
+    RevealChecked: "cannot reveal",
+    RevealFailed: "reveal failed",
+    ResultUploadFailed: "result not uploaded",
+}
+
 
 def lanes_of(config: WorkerConfig) -> Mapping[str, int]:
     """How many effects of each lane are carried out side by side; reports are messages."""
@@ -174,6 +190,12 @@ class WorkerHands:
         self._mailbox.post(number, effect)
 
     async def carry_out(self, effect: Effect, effect_id: EffectId) -> Sequence[Event]:
+        return [_told(event) for event in await self._carry_out(effect)]
+
+    def gave_up(self, effect: Effect, error: PoolwrightError) -> Sequence[Event]:
+        return [_told(event) for event in self._given_up(effect, error)]
+
+    async def _carry_out(self, effect: Effect) -> Sequence[Event]:
         match effect:
             case DescribeTask():
                 return [await self._describe(effect)]
@@ -202,7 +224,7 @@ class WorkerHands:
             case _:
                 assert_never(effect)
 
-    def gave_up(self, effect: Effect, error: PoolwrightError) -> Sequence[Event]:
+    def _given_up(self, effect: Effect, error: PoolwrightError) -> Sequence[Event]:
         """The outcome of an effect that could not be carried out, however often it was tried."""
         at, task_id, why = self._now(), effect.task_id, str(error)
         match effect:
@@ -302,6 +324,9 @@ class WorkerHands:
             result = await asyncio.to_thread(self._take_result, folder, effect.terms)
         except (outputs.NoDeterminismHash, outputs.NotArchivable) as problem:
             return [self._compute_failed(task_id, problem.code, str(problem), ended)]
+        if len(result.callback) > MAX_CALLBACK_BYTES:
+            why = f"callback: expected at most {MAX_CALLBACK_BYTES} bytes, got {len(result.callback)}"
+            return [self._compute_failed(task_id, "CALLBACK_TOO_LONG", why, ended)]
         return [
             AppComputed(
                 at=self._now(),
@@ -534,6 +559,31 @@ class WorkerHands:
 
     def _reveal_failed(self, task_id: TaskId, status: ReplicateStatus, problem: Exception) -> Event:
         return RevealFailed(at=self._now(), task_id=task_id, status=status, message=str(problem))
+
+
+def _told(event: Event) -> Event:
+    """The outcome; a problem in it is cut to what a message may carry, and said in the log, once, here."""
+    match event:
+        case (
+            TaskRefused(message=message)
+            | AppDownloadFailed(message=message)
+            | DataDownloadFailed(message=message)
+            | AppComputeFailed(message=message)
+            | ContributionChecked(message=message)
+            | ContributionFailed(message=message)
+            | RevealChecked(message=message)
+            | RevealFailed(message=message)
+            | ResultUploadFailed(message=message)
+        ) if message:
+            log.warning(
+                _PROBLEMS[type(event)],
+                task=str(event.task_id),
+                cause=getattr(event, "cause", None),
+                reason=message,
+            )
+            return replace(event, message=message[:MAX_PROBLEM])
+        case _:
+            return event
 
 
 def pull_seconds(timeref: int) -> float:

@@ -87,7 +87,8 @@ def make_token(key: bytes, worker: Address, now: int) -> str:
 def check_token(key: bytes, token: str, now: int) -> WorkerAddress:
     """The worker that the token was made for. Raises PeerError when it is not ours or no longer good."""
     claim, _, mac = token.rpartition(".")
-    if not claim or not hmac.compare_digest(mac, _mac(key, b"token", claim.encode()).hex()):
+    expected = _mac(key, b"token", claim.encode()).hex()
+    if not claim or not hmac.compare_digest(mac.encode(), expected.encode()):  # str must be ASCII there
         raise PeerError("the token is not ours", code="bad-token", next_step="log in again")
     worker, _, expires_at = claim.partition(".")
     if now >= int(expires_at):

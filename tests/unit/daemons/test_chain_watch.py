@@ -1,0 +1,202 @@
+"""Logs of the hub become facts of the pool: which, in which order, with what read beside them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from factories import ALICE, DIGEST, active_task, address, chain_ref, deal_terms, hash32, hash_of, task_of
+from hub_twin import HubTwin
+from poolwright.chain.logs import LogBatch
+from poolwright.chain.reads import DealDetails
+from poolwright.daemons import chain_watch
+from poolwright.daemons.chain_watch import TOPICS, ChainWatch
+from poolwright.poco import events
+from poolwright.poco.errors import PeerError, Unavailable
+from poolwright.poco.events import HubEvent, Log, encode_event
+from poolwright.poco.records import AppInfo, Category, Deal, Resource, WorkerpoolInfo
+from poolwright.poco.tags import NO_TAG
+from poolwright.poco.types import (
+    Address,
+    BlockHash,
+    BlockNumber,
+    BlockStamp,
+    DealId,
+    Hash32,
+    NRlc,
+    Seconds,
+    TaskId,
+    Timestamp,
+    TxHash,
+)
+from poolwright.scheduler.events import (
+    ChainDealMatched,
+    ChainTaskClaimed,
+    ChainTaskConsensusReached,
+    ChainTaskContributed,
+    ChainTaskFinalized,
+    ChainTaskInitialized,
+    ChainTaskReopened,
+    ChainTaskRevealed,
+)
+from poolwright.scheduler.task import Task
+
+HUB, POOL, APP = address("hub"), address("pool"), address("app")
+BLOCK = BlockStamp(BlockNumber(7), BlockHash(hash32("block 7")), Timestamp(1_000_000))
+TERMS = replace(deal_terms("deal"), workerpool_price=NRlc(5))
+TASK = task_of(TERMS)
+REF = chain_ref(7, "tx")
+
+
+def details(deal_id: DealId = TERMS.deal_id) -> DealDetails:
+    owner = address("owner")
+    return DealDetails(
+        deal_id=deal_id,
+        deal=Deal(
+            app=Resource(pointer=APP, owner=owner, price=NRlc(1)),
+            dataset=Resource(pointer=Address.zero(), owner=Address.zero(), price=NRlc(0)),
+            workerpool=Resource(pointer=POOL, owner=owner, price=NRlc(5)),
+            trust=1,
+            category=3,
+            tag=NO_TAG,
+            requester=TERMS.requester,
+            beneficiary=TERMS.requester,
+            callback=Address.zero(),
+            params="",
+            start_time=TERMS.start_time,
+            bot_first=0,
+            bot_size=1,
+            worker_stake=NRlc(1),
+            scheduler_reward_ratio=1,
+            sponsor=TERMS.requester,
+        ),
+        app=AppInfo(
+            owner=owner, name="a", type="DOCKER", multiaddr=b"i", checksum=Hash32.zero(), mrenclave=b""
+        ),
+        dataset=None,
+        workerpool=WorkerpoolInfo(
+            owner=owner, description="", worker_stake_ratio=30, scheduler_reward_ratio=1
+        ),
+        category=Category(name="XS", description="", timeref=Seconds(300)),
+    )
+
+
+def batch(*emitted: HubEvent) -> LogBatch:
+    return LogBatch(upto=BLOCK, logs=tuple(_log(event, index) for index, event in enumerate(emitted)))
+
+
+def _log(event: HubEvent, index: int) -> Log:
+    topics, payload = encode_event(event)
+    return Log(
+        address=HUB,
+        topics=topics,
+        data=payload,
+        block=BLOCK,
+        tx_hash=TxHash(hash32("tx")),
+        log_index=index,
+    )
+
+
+def watch(hub: HubTwin, *known: Task) -> ChainWatch:
+    by_id = {task.id: task for task in known}
+    return ChainWatch(hub, POOL, by_id.get)  # type: ignore[arg-type]  # a twin with what is used here
+
+
+def notice(workerpool: Address = POOL) -> events.SchedulerNotice:
+    return events.SchedulerNotice(workerpool=workerpool, deal_id=TERMS.deal_id)
+
+
+async def test_deal_of_this_pool_is_read_at_its_block_with_its_category() -> None:
+    hub = HubTwin(details={TERMS.deal_id: details()})
+
+    facts = await watch(hub).facts(batch(notice()))
+
+    assert facts == [ChainDealMatched(at=BLOCK.timestamp, terms=TERMS, ref=REF)]
+    assert set(hub.asked_at) == {BLOCK}
+
+
+async def test_deals_and_tasks_of_other_pools_are_no_facts() -> None:
+    foreign = TaskId(hash32("a task of another pool"))
+
+    facts = await watch(HubTwin()).facts(
+        batch(
+            notice(address("another pool")),
+            events.TaskInitialize(task_id=foreign, workerpool=address("another pool")),
+            events.TaskClaimed(task_id=foreign),
+        )
+    )
+
+    assert facts == []
+
+
+async def test_every_log_of_a_known_task_is_a_fact_in_the_order_of_the_chain() -> None:
+    hub = HubTwin(scores={ALICE: 10})
+    at, task = BLOCK.timestamp, active_task()
+
+    facts = await watch(hub, task).facts(
+        batch(
+            events.TaskInitialize(task_id=TASK, workerpool=POOL),
+            events.TaskContribute(task_id=TASK, worker=ALICE, result_hash=hash_of(TASK)),
+            events.TaskConsensus(task_id=TASK, consensus=hash_of(TASK)),
+            events.TaskReveal(task_id=TASK, worker=ALICE, digest=DIGEST),
+            events.TaskReopen(task_id=TASK),
+            events.TaskFinalize(task_id=TASK, results=b"link"),
+            events.TaskClaimed(task_id=TASK),
+        )
+    )
+
+    assert facts == [
+        ChainTaskInitialized(at=at, task_id=TASK, ref=REF),
+        # contract: the weight is max(score // 3, 3) - 1
+        ChainTaskContributed(at=at, task_id=TASK, worker=ALICE, result_hash=hash_of(TASK), weight=2, ref=REF),
+        ChainTaskConsensusReached(
+            at=at,
+            task_id=TASK,
+            consensus=hash_of(TASK),
+            reveal_deadline=Timestamp(at + 2 * task.deal.timeref),
+            ref=REF,
+        ),
+        ChainTaskRevealed(at=at, task_id=TASK, worker=ALICE, digest=DIGEST, ref=REF),
+        ChainTaskReopened(at=at, task_id=TASK, ref=REF),
+        ChainTaskFinalized(at=at, task_id=TASK, results=b"link", ref=REF),
+        ChainTaskClaimed(at=at, task_id=TASK, ref=REF),
+    ]
+
+
+async def test_task_of_a_deal_in_the_same_batch_is_known() -> None:
+    hub = HubTwin(details={TERMS.deal_id: details()})
+
+    facts = await watch(hub).facts(batch(notice(), events.TaskInitialize(task_id=TASK, workerpool=POOL)))
+
+    assert [type(fact) for fact in facts] == [ChainDealMatched, ChainTaskInitialized]
+
+
+@pytest.mark.parametrize(
+    "problem", [Unavailable("no answer"), PeerError("half an answer")], ids=["silent node", "odd answer"]
+)
+async def test_what_cannot_be_read_is_asked_for_again_then_at_the_newest_block(
+    problem: PeerError | Unavailable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain_watch, "back_off", lambda attempt, jitter: 0.0)
+    hub = HubTwin(details={TERMS.deal_id: details()}, refuse=[problem, problem])
+
+    facts = await watch(hub).facts(batch(notice()))
+
+    assert facts == [ChainDealMatched(at=BLOCK.timestamp, terms=TERMS, ref=REF)]
+    assert hub.asked_at[:3] == [BLOCK, None, None]
+
+
+async def test_contribution_waits_for_a_node_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain_watch, "back_off", lambda attempt, jitter: 0.0)
+    hub = HubTwin(refuse=[Unavailable("no answer")])
+
+    [fact] = await watch(hub, active_task()).facts(
+        batch(events.TaskContribute(task_id=TASK, worker=ALICE, result_hash=hash_of(TASK)))
+    )
+
+    assert isinstance(fact, ChainTaskContributed)
+
+
+def test_watched_topics_are_those_that_become_facts() -> None:
+    assert len(set(TOPICS)) == 8
