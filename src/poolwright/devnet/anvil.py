@@ -10,11 +10,9 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +33,9 @@ MNEMONIC = "test test test test test test test test test test test junk"
 DEPLOYER_KEY = bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
 """Key of the first account of MNEMONIC, as public as that is."""
 
+KEPT_STATES = 256
+"""Blocks at which the state can still be read. Without a bound anvil writes each block's whole state to disk
+after some hundred blocks, half a megabyte a second on the local network."""
 LONGEST_LOOK_BLOCKS = 200
 READY_SECONDS = 20
 STOP_SECONDS = 20
@@ -69,16 +70,15 @@ def anvil_command(settings: AnvilSettings, anvil: Path) -> list[str]:
         "--chain-id", str(settings.chain_id),
         "--mnemonic", MNEMONIC,
         "--order", "fifo",
+        "--prune-history", str(KEPT_STATES),
         "--quiet",
     ]  # fmt: skip
     if settings.block_time is not None:
         command += ["--block-time", f"{settings.block_time:g}"]
     if settings.block_gas_limit is not None:
         command += ["--gas-limit", str(settings.block_gas_limit)]
-    if settings.state is not None:
-        command += ["--cache-path", str(settings.state.parent / "anvil-cache")]
-        if settings.state.exists():
-            command += ["--load-state", str(settings.state)]
+    if settings.state is not None and settings.state.exists():
+        command += ["--load-state", str(settings.state)]
     return command
 
 
@@ -122,11 +122,10 @@ class Anvil:
     `start` raises InputError when the port is taken, Unavailable when anvil does not become ready.
     """
 
-    def __init__(self, settings: AnvilSettings, process: subprocess.Popen[bytes], scratch: Path) -> None:
+    def __init__(self, settings: AnvilSettings, process: subprocess.Popen[bytes]) -> None:
         self.settings = settings
         self.url = settings.url
         self.process = process
-        self._scratch = scratch
 
     @classmethod
     def start(cls, settings: AnvilSettings | None = None, *, log: Path | None = None) -> Self:
@@ -134,9 +133,6 @@ class Anvil:
         settings = settings or AnvilSettings(port=free_port())
         refuse_taken_port(settings.host, settings.port, option="port")
         command = anvil_command(settings, toolchain.anvil_path())
-        scratch = Path(tempfile.mkdtemp(prefix="poolwright-anvil-"))
-        if settings.state is None:
-            command += ["--cache-path", str(scratch)]
         with open(log or os.devnull, "ab") as output:
             process = subprocess.Popen(
                 command,
@@ -145,7 +141,7 @@ class Anvil:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        running = cls(settings, process, scratch)
+        running = cls(settings, process)
         try:
             wait_ready(settings, lambda: process.poll() is None)
         except BaseException:
@@ -165,7 +161,6 @@ class Anvil:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self

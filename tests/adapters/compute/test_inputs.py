@@ -171,6 +171,17 @@ async def test_input_files_lie_under_the_hash_of_their_url(server: Server, tmp_p
     assert [path.name for path in paths] == [input_file_name(url) for url in urls]
 
 
+async def test_owners_own_gateway_may_be_in_a_private_network(server: Server, tmp_path: Path) -> None:
+    policy = replace(POLICY, gateways=(server.base,), public_addresses_only=True)
+    got = await fetch_dataset(DATASET, "/ipfs/QmGood", CHECKSUM, tmp_path, policy)
+    assert got is not None
+    assert got.read_bytes() == CONTENT
+    with pytest.raises(DataUnavailable, match="not public"):
+        await fetch_dataset(
+            Address.parse("0x" + "cd" * 20), f"{server.base}/file", CHECKSUM, tmp_path, policy
+        )
+
+
 async def test_second_gateway_helps_when_the_first_does_not(server: Server, tmp_path: Path) -> None:
     policy = replace(POLICY, gateways=("http://127.0.0.1:9", server.base))
     assert await fetch_dataset(DATASET, "/ipfs/QmGood", CHECKSUM, tmp_path, policy)
