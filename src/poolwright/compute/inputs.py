@@ -137,7 +137,7 @@ async def _fetch(
         ):
             for number in range(policy.rounds):
                 for url in tuple(urls):
-                    is_owners = url.startswith(tuple(f"{gateway}/" for gateway in policy.gateways))
+                    is_owners = url.startswith(tuple(f"{gateway}/ipfs/" for gateway in policy.gateways))
                     session = owner_session if is_owners else requester_session
                     try:
                         await _download(session, url, target, checksum, policy.max_bytes)
