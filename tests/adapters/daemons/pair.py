@@ -1,4 +1,4 @@
-"""A scheduler and a worker that talk over a real loopback WebSocket; everything behind the two ends is a twin.
+"""A scheduler and a worker that talk over a real loopback WebSocket; what is behind the two ends is a twin.
 
 Both sides have their real mind, runner and mailboxes, on a store in memory that outlives them. The hands of
 the scheduler send no transactions; those of the worker succeed at once. A test plays the chain by putting
