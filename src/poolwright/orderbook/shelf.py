@@ -1,0 +1,181 @@
+"""The open orders of one kind, sorted, so that any page of any filter is found without looking at all.
+
+Three sorts of sorted lists:
+
+    all                      every open order
+    of one resource, signer, category      made with the first such order, gone with the last
+    views                    the answer to one filter, kept up to date while it is among the recently asked
+
+A filter is first answered from the narrowest list of the first two sorts; what it admits becomes a view,
+which costs one pass once and then a bisection per change. A view is told of changes only within its narrowest
+list, so thousands of views on different resources do not slow a publication down.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from poolwright.orderbook.chunks import SortedListings
+from poolwright.orderbook.listing import Entry, Kind, Listing, Place, entry_of, place_of
+from poolwright.orderbook.query import Query
+from poolwright.poco.types import Address
+
+SMALL: Final = 64
+"""A list this short is searched each time rather than viewed."""
+
+Key: TypeAlias = tuple[str, Address | int | None]
+"""Name of a sorted list: ("resource", address), ("signer", address), ("category", number), ("all", None)."""
+ALL: Final[Key] = ("all", None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some orders of an answer, and how many the whole answer has."""
+
+    listings: list[Listing]
+    count: int
+
+
+class Shelf:
+    """Open orders of one kind.
+
+    Args:
+        max_views: filters whose answers are kept.
+        max_viewed: orders in all kept answers together; one order counts once per answer that has it.
+    """
+
+    def __init__(self, *, max_views: int = 512, max_viewed: int = 2_000_000) -> None:
+        self._lists: dict[Key, SortedListings] = {ALL: SortedListings()}
+        self._views: OrderedDict[Query, tuple[Key, SortedListings]] = OrderedDict()
+        self._key_to_views: dict[Key, dict[Query, SortedListings]] = {}
+        self._viewed = 0
+        self._max_views = max_views
+        self._max_viewed = max_viewed
+        self.version = 0
+        """Grows with every change."""
+
+    def __len__(self) -> int:
+        return len(self._lists[ALL])
+
+    def all(self) -> SortedListings:
+        """Every open order, sorted."""
+        return self._lists[ALL]
+
+    def of_resource(self, resource: Address) -> SortedListings:
+        """The open orders on one resource."""
+        return self._lists.get(("resource", resource), _NONE)
+
+    def of_signer(self, signer: Address) -> SortedListings:
+        """The open orders of one wallet."""
+        return self._lists.get(("signer", signer), _NONE)
+
+    def of_category(self, category: int) -> SortedListings:
+        """The open orders of one category."""
+        return self._lists.get(("category", category), _NONE)
+
+    def add(self, listing: Listing) -> None:
+        """Put an open order on the shelf."""
+        self.version += 1
+        entry = entry_of(listing)
+        for key in _keys(listing):
+            found = self._lists.get(key)
+            if found is None:
+                found = self._lists[key] = SortedListings()
+            found.add(entry)
+            for query, view in self._key_to_views.get(key, _NO_VIEWS).items():
+                if query.admits(listing):
+                    view.add(entry)
+                    self._viewed += 1
+
+    def remove(self, listing: Listing) -> None:
+        """Take an order off the shelf, with the values that it had when it was put there."""
+        self.version += 1
+        place = place_of(listing)
+        for key in _keys(listing):
+            found = self._lists[key]
+            found.remove(place)
+            if not found and key is not ALL:
+                del self._lists[key]
+            for query, view in self._key_to_views.get(key, _NO_VIEWS).items():
+                if query.admits(listing):
+                    view.remove(place)
+                    self._viewed -= 1
+
+    def page(self, query: Query, *, skip: int = 0, after: Place | None = None, count: int = 20) -> Page:
+        """The orders that the query admits: at most `count`, after the first `skip` or behind a place."""
+        answer = self.answer(query)
+        found = answer.after(after, count) if after is not None else answer.slice(skip, count)
+        return Page(listings=found, count=len(answer))
+
+    def answer(self, query: Query) -> SortedListings:
+        """All orders that the query admits, sorted."""
+        kept = self._views.get(query)
+        if kept is not None:
+            self._views.move_to_end(query)
+            return kept[1]
+        key, narrowest = self._narrowest(query)
+        view = _filtered(narrowest, query)
+        if len(narrowest) > SMALL:
+            self._keep(key, query, view)
+        return view
+
+    def _narrowest(self, query: Query) -> tuple[Key, SortedListings]:
+        keys = [ALL]
+        if query.resource is not None:
+            keys.append(("resource", query.resource))
+        if query.signer is not None:
+            keys.append(("signer", query.signer))
+        if query.category is not None:
+            keys.append(("category", query.category))
+        return min(((key, self._lists.get(key, _NONE)) for key in keys), key=lambda each: len(each[1]))
+
+    def _keep(self, key: Key, query: Query, view: SortedListings) -> None:
+        self._views[query] = (key, view)
+        self._key_to_views.setdefault(key, {})[query] = view
+        self._viewed += len(view)
+        while len(self._views) > self._max_views or (
+            self._viewed > self._max_viewed and len(self._views) > 1
+        ):
+            old, (old_key, forgotten) = self._views.popitem(last=False)
+            self._viewed -= len(forgotten)
+            views = self._key_to_views[old_key]
+            del views[old]
+            if not views:
+                del self._key_to_views[old_key]
+
+
+_NONE: Final = SortedListings()
+"""Stands for a list that nobody made; never added to."""
+_NO_VIEWS: Final[dict[Query, SortedListings]] = {}
+_IN_CATEGORIES: Final = (Kind.WORKERPOOL, Kind.REQUEST)
+
+
+def _keys(listing: Listing) -> tuple[Key, ...]:
+    terms = listing.terms
+    keys: tuple[Key, ...] = (ALL, ("resource", terms.resource), ("signer", listing.signer))
+    return (*keys, ("category", terms.category)) if terms.kind in _IN_CATEGORIES else keys
+
+
+def _filtered(source: SortedListings, query: Query) -> SortedListings:
+    """What the query admits, still sorted. Terms are many orders' and are looked at once."""
+    signer, min_volume = query.signer, query.min_volume
+    is_plain = signer is None and not query.tells_listings_apart
+    verdicts: dict[int, bool] = {}
+    found: list[Entry] = []
+    for entry in source.entries():
+        terms = entry[3].terms
+        verdict = verdicts.get(id(terms))
+        if verdict is None:
+            verdict = verdicts[id(terms)] = query.admits_terms(terms)
+        if verdict and (
+            is_plain
+            or (
+                (signer is None or entry[3].signer == signer)
+                and entry[3].remaining >= min_volume
+                and (not query.bulk_only or entry[3].is_bulk)
+            )
+        ):
+            found.append(entry)
+    return SortedListings(found)
