@@ -106,13 +106,8 @@ def read_draft(kind: str, document: Mapping[str, Any], salt: Hash32) -> Order:
     values: dict[str, Any] = {"salt": salt}
     for each in fields(order_class):
         if each.name not in ("salt", "sign"):
-            if document.get(each.name) is None:
-                raise ValidationError(
-                    f"{each.name} is a required field",
-                    expected=f"a value in the {kind}",
-                    next_step=f'run "iexec order init --{kind.removesuffix("order")}" for a complete one',
-                )
-            values[each.name] = _READERS[str(each.type)](document[each.name], each.name)
+            written = document.get(each.name, _DEFAULTS.get(each.name, NOBODY))
+            values[each.name] = _READERS[str(each.type)](written, each.name)
     if kind == "requestorder":
         values["params"] = signed_params(values["params"], values["callback"], values["tag"])
     return order_class(**values)
@@ -160,10 +155,30 @@ def _text_or_object(value: Any, what: str) -> Any:
     raise ValidationError(f"{what} must be an object or a JSON text", got=type(value).__name__)
 
 
+def _uint256(value: Any, what: str) -> int:
+    try:
+        return number_of(value, what, least=1 if what == "volume" else 0)
+    except ValidationError as problem:
+        raise ValidationError(
+            f"{value} is not a valid uint256",
+            expected=f"{what} as a whole number from {int(what == 'volume')}",
+        ) from problem
+
+
+_DEFAULTS: Final[dict[str, Any]] = {
+    **dict.fromkeys(("appprice", "datasetprice", "workerpoolprice"), "0"),
+    **dict.fromkeys(("appmaxprice", "datasetmaxprice", "workerpoolmaxprice"), "0"),
+    **dict.fromkeys(("category", "trust"), "0"),
+    "volume": "1",
+    "tag": [],
+    "params": {},
+}
+"""What a draft may leave out; addresses are zero, which is nobody."""
+
 _READERS: Final[dict[str, Callable[[Any, str], Any]]] = {
     "Address": lambda value, what: address_of(value),
-    "NRlc": number_of,
-    "int": lambda value, what: number_of(value, what, least=1 if what == "volume" else 0),
+    "NRlc": _uint256,
+    "int": _uint256,
     "Tag": read_tag,
     "str": _text_or_object,
 }
@@ -281,7 +296,7 @@ def parse_secrets(words: list[str]) -> dict[str, str]:
 
 
 def free_order(kind: str, **values: Any) -> Order:
-    """An order that restricts nobody and costs nothing, but for what `values` say; salt and sign are empty."""
+    """An order that restricts nobody and costs nothing but for `values`; salt and sign are empty."""
     defaults: dict[str, Any] = {
         "volume": 1, "tag": NO_TAG, "category": 0, "trust": 0, "params": "", "salt": Hash32.zero(),
     }  # fmt: skip
