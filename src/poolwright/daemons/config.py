@@ -74,6 +74,8 @@ class WorkerConfig:
     folder: Path
     slots: int
     memory_bytes: int
+    output_bytes: int
+    """Of an app's output; one that writes more is ended."""
     gateways: tuple[str, ...]
     docker_host: str | None
     network_id: str
@@ -200,6 +202,7 @@ def worker_config(variables: Mapping[str, str]) -> WorkerConfig:
         # One CPU is left to the machine itself (reference 9.11).
         slots=override if override > 0 else max((os.cpu_count() or 2) - 1, 1),
         memory_bytes=env.integer("POOLWRIGHT_WORKER_TASK_MEMORY_BYTES", GIB, minimum=8 * 1024**2),
+        output_bytes=env.integer("POOLWRIGHT_WORKER_TASK_OUTPUT_BYTES", GIB, minimum=1024**2),
         gateways=tuple(
             url.strip().rstrip("/")
             for url in env.text("IEXEC_WORKER_IPFS_GATEWAY", "").split(",")

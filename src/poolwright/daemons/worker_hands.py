@@ -104,6 +104,8 @@ FILES_WIDTH: Final = 8
 AUTHORIZATION_SECONDS: Final = 900
 UPLOAD_TIMEOUT: Final = aiohttp.ClientTimeout(total=3600, sock_connect=10, sock_read=120)
 UPLOAD_CHUNK_BYTES: Final = 1 << 18
+FINAL_ANSWERS: Final = frozenset({400, 409, 413, 507})
+"""Answers to an upload that will not change in seconds: the scheduler is told and asks again when it will."""
 #: Words for why a run has no usable result (reference 3.8, and ours for the limits that it lacks).
 _CAUSES: Final = {
     RunReason.EXITED: "APP_COMPUTE_FAILED",
@@ -358,6 +360,7 @@ class WorkerHands:
             log_dir=folder / "logs",
             limits=Limits(
                 memory_bytes=self._config.memory_bytes,
+                output_bytes=self._config.output_bytes,
                 execution_seconds=float(terms.timeref),
                 network=self._config.app_network,
             ),

@@ -22,11 +22,15 @@ S = ReplicateStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One line of a replicate's life: entered `status` at `at`, with the cause if there was one."""
+    """One line of a replicate's life: entered `status` at `at`.
+
+    `cause` is a word for programs, `message` a sentence for people, when there is something to explain.
+    """
 
     status: ReplicateStatus
     at: Timestamp
     cause: str | None = None
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +113,12 @@ def created(worker: WorkerAddress, weight: int, at: Timestamp) -> Replicate:
 
 
 def moved(
-    replicate: Replicate, mover: Mover, status: ReplicateStatus, at: Timestamp, cause: str | None = None
+    replicate: Replicate,
+    mover: Mover,
+    status: ReplicateStatus,
+    at: Timestamp,
+    cause: str | None = None,
+    message: str | None = None,
 ) -> Replicate | None:
     """The replicate after one legal move, or None when the table has no such move."""
     if not is_legal(mover, replicate.status, status):
@@ -117,4 +126,5 @@ def moved(
     is_back = mover is Mover.WORKER and replicate.status is S.RECOVERING
     if is_back and status not in AHEAD.get(replicate.reached, ()):
         return None
-    return replace(replicate, life=(*replicate.life, Stage(status=status, at=at, cause=cause)))
+    stage = Stage(status=status, at=at, cause=cause, message=message)
+    return replace(replicate, life=(*replicate.life, stage))

@@ -91,6 +91,8 @@ ChainFactEvent = (
     | ChainTaskFinalized
     | ChainTaskClaimed
 )
+MAX_EXPLANATION: Final = 500
+"""Characters of a worker's explanation that are kept with a replicate."""
 ENDED: Final = frozenset({Phase.COMPLETED, Phase.FAILED})
 
 PHASE_MOVES: Final[dict[tuple[Phase, type[TaskEvent]], Phase]] = {
@@ -472,7 +474,9 @@ def _reported(task: Task, event: WorkerReported) -> Step:
     replicate = task.replicate_of(event.worker)
     if replicate is None:
         return Step(task, ignored="this worker has no replicate of the task")
-    after = _move(task, event.worker, Mover.WORKER, event.status, event.at, event.details.cause)
+    cause, message = event.details.cause, event.details.message
+    message = None if message is None else message[:MAX_EXPLANATION]
+    after = _move(task, event.worker, Mover.WORKER, event.status, event.at, cause, message)
     if after is task:
         return Step(task, ignored=f"no move from {replicate.status} to {event.status}")
     if event.status in UNCOMPLETABLE:
@@ -684,10 +688,11 @@ def _move(
     status: ReplicateStatus,
     now: Timestamp,
     cause: str | None = None,
+    message: str | None = None,
 ) -> Task:
     """The task after one legal move of the worker's replicate; the same task when the move is not legal."""
     replicate = task.replicate_of(worker)
-    after = None if replicate is None else moved(replicate, mover, status, now, cause)
+    after = None if replicate is None else moved(replicate, mover, status, now, cause, message)
     if after is None:
         return task
     others = tuple(after if r.worker == worker else r for r in task.replicates)

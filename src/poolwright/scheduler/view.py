@@ -63,7 +63,13 @@ def replicate_model(task: Task, replicate: Replicate) -> Json:
         "walletAddress": str(replicate.worker),
         "currentStatus": replicate.status.value,
         "statusUpdateList": [
-            {"status": stage.status.value, "date": stage.at, "cause": stage.cause} for stage in replicate.life
+            {
+                "status": stage.status.value,
+                "date": stage.at,
+                "cause": stage.cause,
+                "message": stage.message,
+            }
+            for stage in replicate.life
         ],
         "contributionHash": None if replicate.result_hash is None else str(replicate.result_hash),
     }

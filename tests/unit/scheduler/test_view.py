@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import factories as f
-from factories import ALICE
+from factories import ALICE, START
+from poolwright.scheduler import task as tasks
 from poolwright.scheduler import view
 from poolwright.scheduler.effects import Submission
+from poolwright.wire.messages import Details
+from poolwright.wire.statuses import ReplicateStatus
 
 
 def test_a_task_is_shown_with_its_facts_and_replicates() -> None:
@@ -31,6 +34,21 @@ def test_a_task_is_shown_with_its_facts_and_replicates() -> None:
     assert replicate["walletAddress"] == str(ALICE)
     assert replicate["currentStatus"] == "RESULT_UPLOADED"
     assert replicate["statusUpdateList"][0]["status"] == "CREATED"
+
+
+def test_what_a_worker_says_is_shown_with_its_status_and_not_at_any_length() -> None:
+    task = f.active_task(ALICE)
+    details = Details(cause="OUT_OF_PAPER", message="no paper; " * 1_000)
+
+    task = tasks.step(task, f.reported(task.id, ALICE, ReplicateStatus.RUNNING, details=details)).task
+
+    (replicate,) = view.task_model(task)["replicates"]  # type: ignore[misc]
+    assert replicate["statusUpdateList"][-1] == {
+        "status": "RUNNING",
+        "date": START + 50,
+        "cause": "OUT_OF_PAPER",
+        "message": ("no paper; " * 1_000)[:500],
+    }
 
 
 def test_an_active_task_is_running_once_somebody_works_on_it() -> None:
