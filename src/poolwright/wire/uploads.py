@@ -17,8 +17,8 @@ import re
 from dataclasses import dataclass
 
 from poolwright.poco.errors import PeerError
-from poolwright.poco.keccak import keccak
 from poolwright.poco.signatures import recover
+from poolwright.poco.typed_data import TypedDomain, typed_digest
 from poolwright.poco.types import Address, Hash32, TaskId, Timestamp, WorkerAddress
 
 SCHEME = "PoolwrightUpload"
@@ -29,10 +29,7 @@ MAX_LINK_BYTES = 1024
 IPFS = "ipfs"
 """Storage word of links that any IPFS gateway can follow."""
 
-_DOMAIN_TYPE = keccak(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
-_UPLOAD_TYPE = keccak(b"ResultUpload(bytes32 taskId,address worker,uint256 expiresAt)")
-_NAME = keccak(b"Poolwright results")
-_VERSION = keccak(b"1")
+UPLOAD_STRUCT = "ResultUpload(bytes32 taskId,address worker,uint256 expiresAt)"
 _CREDENTIALS = re.compile(r"(0x[0-9a-fA-F]{40})\.(0|[1-9][0-9]{0,15})\.0x((?:[0-9a-fA-F]{2})+)")
 
 
@@ -64,9 +61,8 @@ def upload_digest(
     chain_id: int, hub: Address, task_id: TaskId, worker: Address, expires_at: Timestamp
 ) -> Hash32:
     """The EIP-712 digest that the worker's wallet signs to upload the result of `task_id`."""
-    separator = keccak(_DOMAIN_TYPE + _NAME + _VERSION + _word(chain_id) + _left_padded(hub))
-    claim = keccak(_UPLOAD_TYPE + task_id + _left_padded(worker) + _word(expires_at))
-    return Hash32(keccak(b"\x19\x01" + separator + claim))
+    domain = TypedDomain(name="Poolwright results", version="1", chain_id=chain_id, verifying_contract=hub)
+    return typed_digest(domain, UPLOAD_STRUCT, {"taskId": task_id, "worker": worker, "expiresAt": expires_at})
 
 
 def authorization_header(authorization: UploadAuthorization) -> str:
@@ -156,11 +152,3 @@ def parse_result_link(results: bytes) -> ResultLink | None:
     if not isinstance(storage, str) or not isinstance(location, str):
         return None
     return ResultLink(storage=storage, location=location)
-
-
-def _word(number: int) -> bytes:
-    return number.to_bytes(32, "big")
-
-
-def _left_padded(address: Address) -> bytes:
-    return bytes(12) + address
