@@ -7,7 +7,6 @@ A lost connection is made again with back-off; a scheduler that is down for an h
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
@@ -21,6 +20,7 @@ from poolwright.daemons.mailbox import Mailbox
 from poolwright.daemons.together import first_of
 from poolwright.poco.errors import InputError, PeerError, Unavailable
 from poolwright.poco.types import Address, Hash32, Timestamp, WorkerAddress
+from poolwright.serving.http import explanation
 from poolwright.store.port import Store
 from poolwright.wire import codec
 from poolwright.wire.login import Challenge, Login, Token, login_digest
@@ -200,7 +200,7 @@ class SchedulerLink:
             text = await answer.content.read(MAX_MESSAGE_BYTES)
             if answer.status == 200:
                 return text
-            code, message = _explanation(text)
+            code, message = explanation(text.decode("utf-8", "replace"))
             if 400 <= answer.status < 500:
                 raise PeerError(message, code=code)
             raise Unavailable(f"scheduler at {url}", got=f"HTTP {answer.status}: {message}", code="scheduler")
@@ -214,15 +214,6 @@ class SchedulerLink:
 
 def _refused(message: Refused) -> PeerError:
     return PeerError(f"the scheduler refuses this worker: {message.message}", code=message.code)
-
-
-def _explanation(text: bytes) -> tuple[str, str]:
-    """Code and message of an error body `{code, message, details}`, whatever else may have come."""
-    try:
-        body = json.loads(text)
-        return str(body["code"]), str(body["message"])
-    except (ValueError, TypeError, KeyError):
-        return "unknown", text[:200].decode("utf-8", "replace")
 
 
 async def _receive(socket: aiohttp.ClientWebSocketResponse) -> SchedulerMessage:

@@ -43,6 +43,7 @@ from poolwright.poco.errors import InputError, InvariantBroken, PoolwrightError,
 from poolwright.poco.records import ContributionStatus, TaskStatus
 from poolwright.poco.results import result_hash, result_seal
 from poolwright.poco.types import TaskId, Timestamp, WorkerAddress
+from poolwright.serving.http import explanation
 from poolwright.store.port import EffectId
 from poolwright.wire.messages import MAX_CALLBACK_BYTES
 from poolwright.wire.statuses import ReplicateStatus
@@ -104,8 +105,6 @@ FILES_WIDTH: Final = 8
 AUTHORIZATION_SECONDS: Final = 900
 UPLOAD_TIMEOUT: Final = aiohttp.ClientTimeout(total=3600, sock_connect=10, sock_read=120)
 UPLOAD_CHUNK_BYTES: Final = 1 << 18
-FINAL_ANSWERS: Final = frozenset({400, 409, 413, 507})
-"""Answers to an upload that will not change in seconds: the scheduler is told and asks again when it will."""
 #: Words for why a run has no usable result (reference 3.8, and ours for the limits that it lacks).
 _CAUSES: Final = {
     RunReason.EXITED: "APP_COMPUTE_FAILED",
@@ -505,13 +504,13 @@ class WorkerHands:
         if location.startswith("/ipfs/"):
             link = result_link(location.removeprefix("/ipfs/")).decode()
             return ResultUploaded(at=self._now(), task_id=effect.task_id, link=link, bytes_count=size)
-        if 400 <= answer.status < 500 and answer.status != 408:
-            message = f"the result repository refuses the result: HTTP {answer.status} {text}"
+        _, why = explanation(text)
+        # A full disk may take hours: the scheduler is told, and asks again.
+        if (400 <= answer.status < 500 and answer.status != 408) or answer.status == 507:
+            message = f"the result repository refuses the result: HTTP {answer.status} {why}"
             return ResultUploadFailed(at=self._now(), task_id=effect.task_id, message=message)
-        # Everything else may pass: a node that lags behind our reveal, a full disk, a slow line, a restart.
-        raise Unavailable(
-            f"result repository at {url}", got=f"HTTP {answer.status} {text[:300]}", code="results"
-        )
+        # Everything else may soon pass: a node that lags behind our reveal, a slow line, a restart.
+        raise Unavailable(f"result repository at {url}", got=f"HTTP {answer.status} {why}", code="results")
 
     def _upload_authorization(self, task_id: TaskId) -> str:
         expires_at = Timestamp(int(time.time()) + AUTHORIZATION_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import signal
 import socket
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ import uvicorn
 from poolwright.poco.errors import InputError, PeerError, PoolwrightError, Unavailable
 
 SHUTDOWN_SECONDS: Final = 5
+MAX_UNKNOWN: Final = 200
+"""Characters that are shown of an error that is not one of our services'."""
 _STATUS: Final[Mapping[type[PoolwrightError], int]] = {InputError: 400, PeerError: 401, Unavailable: 503}
 
 
@@ -70,3 +73,12 @@ def error_body(problem: PoolwrightError) -> Mapping[str, object]:
         "message": str(problem),
         "details": {name: value for name, value in details.items() if value},
     }
+
+
+def explanation(body: str) -> tuple[str, str]:
+    """Code and message of an `error_body` that came, or `unknown` and the beginning of whatever came."""
+    try:
+        fields = json.loads(body)
+        return str(fields["code"]), str(fields["message"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return "unknown", body[:MAX_UNKNOWN]
