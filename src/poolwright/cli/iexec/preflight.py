@@ -183,7 +183,7 @@ def check_enclave(order: AppOrder, mrenclave: bytes) -> list[Finding]:
             field="apporder.tag",
             got=f"0x{int(order.tag):x}, while the app has {'an' if mrenclave else 'no'} MREnclave",
             expected="0x3 (TEE with Scone) for an app with an MREnclave, another tag for one without",
-            sentence=sentence if mrenclave else "",
+            sentence=f"App requirements check failed: {sentence}" if mrenclave else "",
         )
     ]
 
