@@ -44,6 +44,12 @@ def format_ether(amount: int) -> str:
     return _format(amount, 18)
 
 
+def decimal(amount: int, places: int) -> str:
+    """As the official client prints amounts in `--raw`: at least one decimal, "10.0"."""
+    text = _format(amount, places)
+    return text if "." in text else f"{text}.0"
+
+
 def _parse(amount: str, unit: str | None, default: str, units: dict[str, int]) -> int:
     text = amount if unit is None else f"{amount} {unit}"
     found = _AMOUNT.fullmatch(text.strip())

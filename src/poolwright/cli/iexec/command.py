@@ -185,6 +185,9 @@ class TheirGroup(click.Group):
         settings.setdefault("prog_name", PROGRAM)
         try:
             code = super().main(*words, **settings)
+        except click.exceptions.NoArgsIsHelpError as problem:
+            click.echo(problem.format_message(), err=True)
+            raise SystemExit(FAILED) from None
         except click.UsageError as problem:
             text = f"error: {problem.format_message()}"
             click.echo(f"{text}\n\n{problem.ctx.get_help()}" if problem.ctx else text, err=True)

@@ -20,7 +20,14 @@ INTERRUPTED: Final = 130
 """Exit code of a command ended by Ctrl-C, as shells have it: 128 + SIGINT."""
 
 NOUNS: Final = {
+    "init": "Start a project: iexec.json, chain.json and a wallet.",
+    "info": "Show the chain's contracts.",
+    "wallet": "Make and show wallets, send RLC and ether.",
     "account": "RLC inside the hub: deposit, withdraw, approve.",
+    "app": "Describe, deploy, show and transfer apps.",
+    "dataset": "Describe, encrypt, deploy, show and transfer datasets.",
+    "workerpool": "Describe, deploy, show and transfer workerpools.",
+    "category": "Size classes of tasks.",
 }
 """The module `nouns.<noun>` holds the command `COMMAND` of the noun."""
 

@@ -15,19 +15,23 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
 from poolwright.cli.iexec.errors import message_of, name_of
-from poolwright.cli.iexec.render import tree
+from poolwright.cli.iexec.render import bar, tree
 from poolwright.poco.errors import PoolwrightError
 
 FRAMES: Final = "|/-\\"
 FRAME_SECONDS: Final = 0.1
 SPINNER_AFTER_SECONDS: Final = 0.3
 """What is quicker than that shows no spinner."""
+
+BAR_AFTER_SECONDS: Final = 1.0
+"""What is quicker than that shows no progress bar."""
 
 _GREEN: Final = "32"
 _RED: Final = "31"
@@ -111,6 +115,31 @@ class Output:
         finally:
             done.set()
             spinner.join()
+
+    @contextmanager
+    def progress(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show people on a terminal how far a long work is; the caller tells how much of `total` is done."""
+        started = time.monotonic()
+        shown_at = started
+
+        def told(done: int) -> None:
+            nonlocal shown_at
+            now = time.monotonic()
+            if now - started < BAR_AFTER_SECONDS or now - shown_at < FRAME_SECONDS:
+                return
+            shown_at = now
+            self._stderr.write(f"\r{bar(text, done, total, now - started)}\x1b[K")
+            self._stderr.flush()
+
+        if self.raw or not self._stderr.isatty():
+            yield lambda done: None
+            return
+        try:
+            yield told
+        finally:
+            if shown_at != started:
+                self._stderr.write("\r\x1b[K")
+                self._stderr.flush()
 
     def _spin(self, text: str, done: threading.Event) -> None:
         if done.wait(SPINNER_AFTER_SECONDS):

@@ -37,6 +37,14 @@ def short(hex_id: str) -> str:
     return f"{hex_id[:SHORT_HEAD]}…{hex_id[-SHORT_TAIL:]}"
 
 
+def bar(text: str, done: int, total: int, elapsed: float, *, width: int = 24) -> str:
+    """A progress bar with percentage and the seconds that are left, judged by `elapsed` seconds."""
+    share = min(done / total, 1.0) if total else 1.0
+    full = int(share * width)
+    left = f"{elapsed * (1 - share) / share:.0f} s left" if share else "…"
+    return f"{text} [{'#' * full}{'.' * (width - full)}] {share:4.0%} {left}"
+
+
 def _lines(value: Any, margin: str) -> list[str]:
     if isinstance(value, Mapping):
         width = max((len(str(key)) for key in value), default=0)

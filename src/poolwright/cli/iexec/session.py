@@ -13,7 +13,8 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from poolwright.chain.encoding import read_array, read_object, read_quantity
+from poolwright.chain.blocks import LATEST
+from poolwright.chain.encoding import read_array, read_data, read_object, read_quantity
 from poolwright.chain.flight import NO_VALUE
 from poolwright.chain.gas import GasPolicy
 from poolwright.chain.heads import Heads
@@ -51,6 +52,7 @@ class Session:
         self._sender: TxSender | None = None
         self._contracts: HubContracts | None = None
         self._chain_id: int | None = None
+        self._fixed_price: Wei | None = None
 
     async def __aenter__(self) -> Self:
         self.run.out.note(f"Using chain {self.chain.name} [chainId: {self.chain.id}]")
@@ -127,13 +129,32 @@ class Session:
 
     def gas_policy(self) -> GasPolicy:
         """What transactions pay: the network's price, or what the user or the chain's settings say."""
+        if self._fixed_price is not None:
+            return _always(self._fixed_price)
         if not self.chain.use_gas:
             return GasPolicy(cap=Wei(0))
         wanted = self.run.options.gas_price
         if wanted is None:
             return GasPolicy(cap=PRICE_CAP)
-        price = parse_ether(wanted, None, "wei")
-        return GasPolicy(multiplier=PRICE_CAP, cap=price)  # whatever the network asks, the cap is the price
+        return _always(parse_ether(wanted, None, "wei"))
+
+    async def fix_gas_price(self) -> Wei:
+        """Let all transactions of this command pay the price of now, wei per gas, and return it.
+
+        Who sends everything must know what is left for it.
+        """
+        if self._fixed_price is None:
+            self._fixed_price = self.gas_policy().price(await self.reader.gas_price())
+        return self._fixed_price
+
+    async def transfer_gas(self, who: Address, to: Address) -> int:
+        """The gas limit of a bare transfer of ether: 21000, and more where a chain also counts data."""
+        estimate = await self.rpc.call("eth_estimateGas", {"from": str(who), "to": str(to), "value": "0x1"})
+        return read_quantity(estimate, "gas estimate")
+
+    async def code(self, at: Address) -> bytes:
+        """The code of a contract; empty for a wallet's address."""
+        return read_data(await self.rpc.call("eth_getCode", str(at), LATEST), "code")
 
     async def _ready_sender(self) -> TxSender:
         if self._sender is None:
@@ -157,3 +178,8 @@ class Session:
             )
             await self._stack.enter_async_context(self._sender)
         return self._sender
+
+
+def _always(price: Wei) -> GasPolicy:
+    """Pay `price`, whatever the network asks: with such a multiplier the cap is the price."""
+    return GasPolicy(multiplier=PRICE_CAP, cap=price)

@@ -144,7 +144,7 @@ def _encrypted(path: Path) -> WalletFile:
         address = parse_address(content["address"])
     except FileNotFoundError as problem:
         raise IexecError(
-            f"Missing wallet file {path}", next_step="give another --wallet-file or --keystoredir"
+            "Wallet file not found", got=str(path), next_step="give another --wallet-file or --keystoredir"
         ) from problem
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IexecError) as problem:
         raise IexecError(
