@@ -17,7 +17,7 @@ import structlog
 from poolwright.chain.rpc import back_off
 from poolwright.chain.wallet import Wallet
 from poolwright.daemons.mailbox import Mailbox
-from poolwright.daemons.together import first_of
+from poolwright.daemons.together import Latest, first_of
 from poolwright.poco.errors import InputError, PeerError, Unavailable
 from poolwright.poco.types import Address, Hash32, Timestamp, WorkerAddress
 from poolwright.serving.http import explanation
@@ -76,7 +76,7 @@ class SchedulerLink:
         inbox: Inbox,
         mailbox: Mailbox[Report],
         chain_now: Callable[[], Timestamp],
-        results_url: asyncio.Future[str],
+        results_url: Latest[str],
     ) -> None:
         self._core_url = core_url
         self._http = http
@@ -145,8 +145,7 @@ class SchedulerLink:
             )
 
     def _learn(self, welcome: Welcome) -> None:
-        if not self._results_url.done():
-            self._results_url.set_result(welcome.results_url)
+        self._results_url.set(welcome.results_url)
         self.is_connected = True
 
     async def _listen(self, socket: aiohttp.ClientWebSocketResponse, ledger: Hash32, received: int) -> None:

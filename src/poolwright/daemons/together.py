@@ -1,10 +1,10 @@
-"""Running side by side what belongs together: when one ends, all end."""
+"""Small things for what runs side by side: ending together, seeing through, waiting for a value."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -34,3 +34,20 @@ async def see_through(coroutine: Coroutine[object, object, T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait({aio_task})
         raise
+
+
+class Latest(Generic[T]):
+    """A value that is not known at first and may change later."""
+
+    def __init__(self) -> None:
+        self._values: list[T] = []
+        self._is_known = asyncio.Event()
+
+    def set(self, value: T) -> None:
+        self._values = [value]
+        self._is_known.set()
+
+    async def get(self) -> T:
+        """The value, once there is one."""
+        await self._is_known.wait()
+        return self._values[0]

@@ -27,7 +27,7 @@ from poolwright.daemons.mailbox import Mailbox
 from poolwright.daemons.minds import WorkerMind
 from poolwright.daemons.runner import Runner
 from poolwright.daemons.scheduler_link import SchedulerLink
-from poolwright.daemons.together import first_of
+from poolwright.daemons.together import Latest, first_of
 from poolwright.daemons.tx_journal import StoreTxJournal
 from poolwright.daemons.worker_hands import SCHEDULER_LANE, WorkerHands, lanes_of
 from poolwright.poco.errors import InputError
@@ -78,7 +78,7 @@ async def _run(config: WorkerConfig) -> None:
         sender = await transaction_sender(stack, rpc, wallet, heads, journal, config.chain)
         http = await stack.enter_async_context(aiohttp.ClientSession())
         mailbox: Mailbox[Report] = Mailbox(store, SCHEDULER_LANE)
-        results_url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        results_url: Latest[str] = Latest()
         hands = WorkerHands(
             config=config,
             wallet=wallet,

@@ -37,6 +37,7 @@ from poolwright.compute.port import Engine, ImageUnavailable, Limits, RunEnded, 
 from poolwright.daemons.config import WorkerConfig
 from poolwright.daemons.mailbox import Mailbox
 from poolwright.daemons.task_terms import Refusal, obstacle_to_contribution, read_standing, read_terms
+from poolwright.daemons.together import Latest
 from poolwright.poco import calls
 from poolwright.poco.deadlines import is_revealable
 from poolwright.poco.errors import InputError, InvariantBroken, PoolwrightError, Unavailable
@@ -148,7 +149,7 @@ class WorkerHands:
         engine: Engine,
         http: aiohttp.ClientSession,
         mailbox: Mailbox[Report],
-        results_url: asyncio.Future[str],
+        results_url: Latest[str],
     ) -> None:
         self._config = config
         self._wallet = wallet
@@ -484,7 +485,7 @@ class WorkerHands:
         if not archive.exists():
             message = "the result's archive is no longer on this worker's disk"
             return ResultUploadFailed(at=self._now(), task_id=effect.task_id, message=message)
-        url = f"{await asyncio.shield(self._results_url)}/v1/results/{effect.task_id}"
+        url = f"{await self._results_url.get()}/v1/results/{effect.task_id}"
         size = archive.stat().st_size
         headers = {
             "Authorization": self._upload_authorization(effect.task_id),

@@ -27,6 +27,7 @@ from poolwright.daemons.scheduler_api import SchedulerApi
 from poolwright.daemons.scheduler_hands import LANES, instruction_of
 from poolwright.daemons.scheduler_link import SchedulerLink
 from poolwright.daemons.sessions import Sessions, lane_of
+from poolwright.daemons.together import Latest
 from poolwright.poco.types import Address, Hash32, TaskId, Timestamp, WorkerAddress
 from poolwright.scheduler import effects as scheduler_effects
 from poolwright.serving.http import listen, serve, url_of
@@ -179,6 +180,7 @@ class SchedulerSide:
         *,
         port: int = 0,
         silence_seconds: float = 60,
+        results_url: str = RESULTS_URL,
         workers_allowed: frozenset[Address] = frozenset(),
         cut_when: Callable[[int], bool] = lambda _: False,
     ) -> None:
@@ -196,7 +198,7 @@ class SchedulerSide:
             inbox=self.runner,
             hub=HubTwin(),  # type: ignore[arg-type]  # a twin with what is used here
             ledger=hash32("ledger"),
-            results_url=RESULTS_URL,
+            results_url=results_url,
             silence_seconds=silence_seconds,
             chain_now=Clock().now,
             instruction_of=lambda effect: instruction_of(effect, OWNER),
@@ -270,7 +272,7 @@ class WorkerSide:
         self.runner: Runner[Any, Any, Any] = Runner(
             WorkerMind(), WorkerTwinHands(mailbox), store, Clock(), lanes={"work": 4}
         )
-        self.results_url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.results_url: Latest[str] = Latest()
         self.link = SchedulerLink(
             core_url=url,
             http=http,

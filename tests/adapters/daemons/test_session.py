@@ -106,7 +106,7 @@ async def test_task_travels_to_worker_and_its_reports_back_each_once(sides: Pair
 
     assert await reported(scheduler) == REPORTS
     assert await worker.told() == Counter(Start=1)
-    assert worker.results_url.result() == "http://results.invalid"
+    assert await worker.results_url.get() == "http://results.invalid"
     assert scheduler.sessions.connected == (worker.address,)
 
 
@@ -163,6 +163,19 @@ async def test_worker_that_lost_its_memory_starts_its_numbers_again(sides: Pairs
     await until(lambda: stage(newcomer, task_of(other)) is Stage.CONTRIBUTED and not len(newcomer.mailbox))
 
     assert (await reported(scheduler))[S.CONTRIBUTED] == 2
+
+
+async def test_worker_learns_where_results_go_from_every_welcome(sides: Pairs) -> None:
+    scheduler = await sides.scheduler()
+    worker = await sides.worker(scheduler)
+    assert await worker.results_url.get() == "http://results.invalid"
+
+    moved = "http://elsewhere.invalid"
+    again = await sides.scheduler(await scheduler.kill(), port=scheduler.port, results_url=moved)
+    await until(lambda: again.sessions.connected)
+    await until(lambda: worker.link.is_connected)
+
+    assert await worker.results_url.get() == moved
 
 
 async def test_same_wallet_a_second_time_replaces_the_first_which_is_told_why(sides: Pairs) -> None:

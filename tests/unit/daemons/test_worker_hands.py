@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from poolwright.chain.wallet import Wallet
 from poolwright.compute.fake import AppRun, FakeEngine, FakeHost
 from poolwright.daemons.config import worker_config
 from poolwright.daemons.mailbox import Mailbox
+from poolwright.daemons.together import Latest
 from poolwright.daemons.worker_hands import MAX_PROBLEM, WorkerHands, pull_seconds
 from poolwright.poco.errors import Unavailable
 from poolwright.poco.types import BlockHash, BlockNumber, BlockStamp, Seconds
@@ -66,7 +66,7 @@ def hands(folder: Path, callback: bytes = b"\x01") -> WorkerHands:
         engine=FakeEngine(FakeHost(apps={IMAGE: app}), worker=wallet.address, network="test"),
         http=nothing,
         mailbox=Mailbox(MemoryStore(), "scheduler"),
-        results_url=asyncio.get_running_loop().create_future(),
+        results_url=Latest(),
     )
 
 
