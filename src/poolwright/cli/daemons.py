@@ -1,4 +1,4 @@
-"""`poolwright scheduler|worker|results run`: the daemons, configured through their environment."""
+"""`poolwright scheduler|worker|results|market run`: the daemons, configured through their environment."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ def add_to(app: typer.Typer) -> None:
         ("scheduler", run_scheduler, "The scheduler of one workerpool."),
         ("worker", run_worker, "A worker of a workerpool."),
         ("results", run_results, "The result repository."),
+        ("market", run_market, "The marketplace of signed orders."),
     ):
         daemon = typer.Typer(help=help_text, no_args_is_help=True)
         daemon.callback()(_group)
@@ -44,5 +45,13 @@ def run_results() -> None:
     """Run the result repository in the foreground; settings are IEXEC_RESULT_PROXY_*, ... (see docs)."""
     from poolwright.results.config import from_environment
     from poolwright.results.service import run
+
+    run(from_environment(os.environ))
+
+
+def run_market() -> None:
+    """Run the marketplace in the foreground; settings are CHAINS, <NAME>_CHAIN_ID, PORT, ... (see docs)."""
+    from poolwright.market.config import from_environment
+    from poolwright.market.service import run
 
     run(from_environment(os.environ))

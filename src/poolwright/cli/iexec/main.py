@@ -28,6 +28,10 @@ NOUNS: Final = {
     "dataset": "Describe, encrypt, deploy, show and transfer datasets.",
     "workerpool": "Describe, deploy, show and transfer workerpools.",
     "category": "Size classes of tasks.",
+    "order": "Write, sign, publish, match and cancel orders.",
+    "orderbook": "The marketplace's open orders.",
+    "deal": "Show deals, get the money of failed ones back.",
+    "task": "Show, debug and claim tasks, download their results.",
 }
 """The module `nouns.<noun>` holds the command `COMMAND` of the noun."""
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from poolwright.chain.reads import HubContracts, Question
 from poolwright.cli.iexec import templates
 from poolwright.cli.iexec.command import Noun, Outcome, Run, Shared
 from poolwright.cli.iexec.errors import IexecError, ObjectNotFoundError
 from poolwright.cli.iexec.files import deployed_address, project_part, save_deployed, save_project_part
-from poolwright.cli.iexec.session import Session
 from poolwright.cli.iexec.values import address_of, number_of, require
 from poolwright.poco import calls
 from poolwright.poco.types import Address
+
+if TYPE_CHECKING:
+    from poolwright.chain.reads import HubContracts
+    from poolwright.cli.iexec.session import Session
 
 Part = Mapping[str, Any]
 """A part of iexec.json."""
@@ -123,10 +125,7 @@ async def deployed_or(run: Run, kind: str, given: str | None, chain_id: str | No
 async def is_registered(session: Session, resource: Resource, entry: Address) -> bool:
     """Whether the kind's registry has this entry."""
     registry = resource.registry(await session.contracts())
-    question = Question(
-        to=registry, call=calls.is_registered(entry), read=calls.decode_bool, what="isRegistered"
-    )
-    return await session.reader.ask(question)
+    return await session.ask(registry, calls.is_registered(entry), calls.decode_bool, "isRegistered")
 
 
 async def _deploy(run: Run, resource: Resource) -> Outcome:
@@ -134,9 +133,7 @@ async def _deploy(run: Run, resource: Resource) -> Outcome:
     run.wallet_file()
     async with run.session() as session:
         registry = resource.registry(await session.contracts())
-        predicted = await session.reader.ask(
-            Question(to=registry, call=creation.predict, read=calls.decode_address, what="predict")
-        )
+        predicted = await session.ask(registry, creation.predict, calls.decode_address, "predict")
         if await is_registered(session, resource, predicted):
             raise IexecError(
                 f"{resource.kind.capitalize()} already deployed at address {predicted}",
@@ -179,13 +176,8 @@ async def _entry(run: Run, session: Session, resource: Resource, given: str | No
             expected=f"a number below {have}, which is how many {owner} has",
             got=str(index),
         )
-    return await session.reader.ask(
-        Question(
-            to=registry,
-            call=calls.token_of_owner_by_index(owner, index),
-            read=calls.decode_entry,
-            what="tokenOfOwnerByIndex",
-        )
+    return await session.ask(
+        registry, calls.token_of_owner_by_index(owner, index), calls.decode_entry, "tokenOfOwnerByIndex"
     )
 
 
@@ -224,5 +216,4 @@ def _owner(run: Run) -> Address:
 
 
 async def _held(session: Session, registry: Address, owner: Address) -> int:
-    question = Question(to=registry, call=calls.balance_of(owner), read=calls.decode_uint, what="balanceOf")
-    return await session.reader.ask(question)
+    return await session.ask(registry, calls.balance_of(owner), calls.decode_uint, "balanceOf")

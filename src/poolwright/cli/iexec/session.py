@@ -9,9 +9,10 @@ The wallet is opened when something is to be signed, not before; a command that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from poolwright.chain.blocks import LATEST
 from poolwright.chain.encoding import read_array, read_data, read_object, read_quantity
@@ -19,7 +20,7 @@ from poolwright.chain.flight import NO_VALUE
 from poolwright.chain.gas import GasPolicy
 from poolwright.chain.heads import Heads
 from poolwright.chain.logs import read_log
-from poolwright.chain.reads import HubContracts, HubReader
+from poolwright.chain.reads import HubContracts, HubReader, Question
 from poolwright.chain.rpc import Rpc
 from poolwright.chain.sender import MemoryTxJournal, Receipt, TxRequest, TxSender
 from poolwright.chain.wallet import Wallet
@@ -31,6 +32,8 @@ from poolwright.poco.types import Address, Wei
 
 if TYPE_CHECKING:
     from poolwright.cli.iexec.command import Run
+
+T = TypeVar("T")
 
 POLL_SECONDS: Final = 0.5
 """How often a command looks for the block of its transaction."""
@@ -85,6 +88,10 @@ class Session:
                     f"its host is a node of chain {self._chain_id}"
                 )
         return self._chain_id
+
+    async def ask(self, to: Address, call: bytes, read: Callable[[bytes], T], what: str) -> T:
+        """Ask a contract one question; `what` names it in errors."""
+        return await self.reader.ask(Question(to=to, call=call, read=read, what=what))
 
     async def wallet(self) -> Wallet:
         """The open wallet; asks for its password when it needs one."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from poolwright.cli.iexec import publishing
 from poolwright.cli.iexec.command import Noun, Outcome, Run, Shared
 from poolwright.cli.iexec.errors import ValidationError
 from poolwright.cli.iexec.multiaddr import stored
 from poolwright.cli.iexec.resources import Creation, Found, Part, Resource, add_verbs, write_template
-from poolwright.cli.iexec.session import Session
 from poolwright.cli.iexec.values import address_of, bytes_of, hash_of, text_of
 from poolwright.compute.multiaddr import location_of
 from poolwright.poco import calls
 from poolwright.poco.types import Address
+
+if TYPE_CHECKING:
+    from poolwright.cli.iexec.session import Session
 
 COMMAND = app = Noun("app", "Describe, deploy, show and transfer apps.")
 
@@ -52,3 +57,4 @@ async def find(session: Session, address: Address) -> Found:
 
 RESOURCE = Resource(kind="app", registry=lambda hub: hub.app_registry, read=read, find=find)
 add_verbs(app, RESOURCE)
+publishing.add_verbs(app, "app")

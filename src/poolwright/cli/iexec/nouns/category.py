@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from poolwright.chain.reads import Question
 from poolwright.cli.iexec import templates
 from poolwright.cli.iexec.command import Noun, Outcome, Run, Shared
 from poolwright.cli.iexec.errors import IexecError, ObjectNotFoundError
 from poolwright.cli.iexec.files import project_part, save_project_part
-from poolwright.cli.iexec.session import Session
 from poolwright.cli.iexec.values import number_of, text_of
 from poolwright.poco import calls
 from poolwright.poco.events import CreateCategory
 from poolwright.poco.types import Seconds
+
+if TYPE_CHECKING:
+    from poolwright.cli.iexec.session import Session
 
 COMMAND = category = Noun("category", "Size classes of tasks; made by the hub's owner.")
 
@@ -81,7 +84,4 @@ async def count(run: Run) -> Outcome:
 
 
 async def _count(session: Session) -> int:
-    question = Question(
-        to=session.hub, call=calls.count_category(), read=calls.decode_uint, what="countCategory"
-    )
-    return await session.reader.ask(question)
+    return await session.ask(session.hub, calls.count_category(), calls.decode_uint, "countCategory")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from poolwright.cli.iexec import publishing
 from poolwright.cli.iexec.command import Noun, Outcome, Run, Shared
 from poolwright.cli.iexec.dataset_files import ENCRYPTED, KEYS, ORIGINALS, Folders, encrypt_file
 from poolwright.cli.iexec.multiaddr import stored
 from poolwright.cli.iexec.resources import Creation, Found, Part, Resource, add_verbs, write_template
-from poolwright.cli.iexec.session import Session
 from poolwright.cli.iexec.values import address_of, hash_of, text_of
 from poolwright.compute.multiaddr import location_of
 from poolwright.poco import calls
 from poolwright.poco.types import Address
+
+if TYPE_CHECKING:
+    from poolwright.cli.iexec.session import Session
 
 COMMAND = dataset = Noun("dataset", "Describe, encrypt, deploy, show and transfer datasets.")
 
@@ -127,3 +130,4 @@ async def find(session: Session, address: Address) -> Found:
 
 RESOURCE = Resource(kind="dataset", registry=lambda hub: hub.dataset_registry, read=read, find=find)
 add_verbs(dataset, RESOURCE)
+publishing.add_verbs(dataset, "dataset")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,11 +11,13 @@ from poolwright.cli.iexec.amounts import decimal, format_ether, format_rlc, pars
 from poolwright.cli.iexec.command import Noun, Outcome, Run, Shared
 from poolwright.cli.iexec.errors import IexecError
 from poolwright.cli.iexec.new_wallets import ask_before_clear_wallet, make_wallet
-from poolwright.cli.iexec.session import Session
 from poolwright.cli.iexec.values import address_of, require
 from poolwright.poco import calls
 from poolwright.poco.errors import PoolwrightError
 from poolwright.poco.types import Address, Wei
+
+if TYPE_CHECKING:
+    from poolwright.cli.iexec.session import Session
 
 COMMAND = wallet = Noun("wallet", "Make and show wallets, send RLC and ether.")
 

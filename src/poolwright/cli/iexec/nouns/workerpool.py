@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from poolwright.cli.iexec import publishing
 from poolwright.cli.iexec.command import Noun, Outcome, Run, Shared
-from poolwright.cli.iexec.compass import pool_url
 from poolwright.cli.iexec.resources import Creation, Found, Part, Resource, add_verbs, write_template
-from poolwright.cli.iexec.session import Session
 from poolwright.cli.iexec.values import address_of, text_of
 from poolwright.poco import calls
 from poolwright.poco.types import Address
+
+if TYPE_CHECKING:
+    from poolwright.cli.iexec.session import Session
 
 COMMAND = workerpool = Noun("workerpool", "Describe, deploy, show and transfer workerpools.")
 
@@ -27,6 +31,8 @@ def read(part: Part) -> Creation:
 
 async def find(session: Session, address: Address) -> Found:
     """Read a registered workerpool, with the URL of its scheduler when the compass knows one."""
+    from poolwright.cli.iexec.compass import pool_url
+
     record = await session.reader.workerpool(address)
     url = await pool_url(session, address)
     fields = {
@@ -40,3 +46,4 @@ async def find(session: Session, address: Address) -> Found:
 
 RESOURCE = Resource(kind="workerpool", registry=lambda hub: hub.workerpool_registry, read=read, find=find)
 add_verbs(workerpool, RESOURCE)
+publishing.add_verbs(workerpool, "workerpool")
