@@ -106,6 +106,7 @@ async def _run(config: SchedulerConfig) -> None:
         sessions.expect(runner.state.workers)
         api = SchedulerApi(
             pool=lambda: runner.state,
+            store=store,
             sessions=sessions,
             token_key=await own_secret(store, KEY_MARK),
             chain_id=config.chain.chain_id,

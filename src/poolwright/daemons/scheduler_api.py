@@ -25,8 +25,9 @@ from poolwright.poco.signatures import recover
 from poolwright.poco.types import Address, Hash32, TaskId, WorkerAddress
 from poolwright.scheduler import view
 from poolwright.scheduler.pool import Pool
-from poolwright.scheduler.task import Phase
+from poolwright.scheduler.task import Phase, Task
 from poolwright.serving.http import error_body, status_of
+from poolwright.store.port import Commit, Store
 from poolwright.wire import codec
 from poolwright.wire.login import (
     Challenge,
@@ -38,8 +39,19 @@ from poolwright.wire.login import (
     make_challenge,
     make_token,
 )
+from poolwright.wire.task_logs import (
+    MAX_BODY_BYTES as MAX_LOGS_BYTES,
+)
+from poolwright.wire.task_logs import (
+    ComputeLogs,
+    challenge_of,
+    reader_of,
+    typed_challenge,
+)
 
 MAX_BODY_BYTES: Final = 4096
+LOGS_KIND: Final = "logs"
+"""Kind of the records that keep what apps printed, by task and worker."""
 
 Health = Callable[[], Mapping[str, object]]
 
@@ -51,6 +63,7 @@ class SchedulerApi:
         self,
         *,
         pool: Callable[[], Pool],
+        store: Store,
         sessions: Sessions,
         token_key: bytes,
         chain_id: int,
@@ -59,6 +72,7 @@ class SchedulerApi:
         health: Health,
     ) -> None:
         self._pool = pool
+        self._store = store
         self._sessions = sessions
         self._token_key = token_key
         self._chain_id = chain_id
@@ -75,7 +89,10 @@ class SchedulerApi:
                 Route("/version", self.version),
                 Route("/metrics", self.metrics),
                 Route("/pool", self.pool),
+                Route("/tasks/logs/challenge", self.logs_challenge),
                 Route("/tasks/{task_id}", self.task),
+                Route("/tasks/{task_id}/logs", self.read_logs),
+                Route("/tasks/{task_id}/logs", self.take_logs, methods=["POST"]),
                 Route("/deals/{deal_id}/tasks", self.deal_tasks),
                 Route("/workers/challenge", self.challenge),
                 Route("/workers/login", self.login, methods=["POST"]),
@@ -98,11 +115,44 @@ class SchedulerApi:
         return JSONResponse(view.pool_model(self._pool()))
 
     async def task(self, request: Request) -> Response:
-        task_id = TaskId(Hash32.parse(request.path_params["task_id"]))
-        task = self._pool().tasks.get(task_id)
-        if task is None:
-            raise HTTPException(404, f"task {task_id} is not one of this workerpool")
-        return JSONResponse(view.task_model(task))
+        return JSONResponse(view.task_model(self._known_task(request)))
+
+    async def logs_challenge(self, request: Request) -> Response:
+        reader = Address.parse(request.query_params.get("address", ""))
+        challenge = challenge_of(self._token_key, reader, int(time.time()))
+        return JSONResponse(typed_challenge(self._chain_id, challenge))
+
+    async def read_logs(self, request: Request) -> Response:
+        """The logs of all workers of a task, for the deal's requester."""
+        task = self._known_task(request)
+        authorization = request.headers.get("authorization", "")
+        reader = reader_of(self._token_key, self._chain_id, authorization, int(time.time()))
+        if reader != task.deal.requester:
+            raise HTTPException(403, f"the logs of this task are for its requester {task.deal.requester}")
+        bodies = {
+            replicate.worker: await self._store.record(LOGS_KIND, _logs_key(task.id, replicate.worker))
+            for replicate in task.replicates
+        }
+        logs = [
+            {"walletAddress": str(worker), "stdout": kept.stdout, "stderr": kept.stderr}
+            for worker, body in bodies.items()
+            if body is not None
+            for kept in [codec.decode(ComputeLogs, body)]
+        ]
+        if not logs:
+            raise HTTPException(404, f"there are no logs of task {task.id} yet")
+        return JSONResponse({"chainTaskId": str(task.id), "computeLogsList": logs})
+
+    async def take_logs(self, request: Request) -> Response:
+        """What an app printed on a worker, from that worker."""
+        worker = self._bearer(request.headers.get("authorization", ""))
+        task = self._known_task(request)
+        if task.replicate_of(worker) is None:
+            raise HTTPException(403, f"worker {worker} has no part in task {task.id}")
+        logs = codec.decode(ComputeLogs, await _bounded_body(request, MAX_LOGS_BYTES)).bounded()
+        record = {(LOGS_KIND, _logs_key(task.id, worker)): codec.encode(logs)}
+        await self._store.commit(Commit(records=record))
+        return Response(status_code=204)
 
     async def deal_tasks(self, request: Request) -> Response:
         deal_id = Hash32.parse(request.path_params["deal_id"])
@@ -129,17 +179,28 @@ class SchedulerApi:
 
     async def connect(self, socket: WebSocket) -> None:
         """One worker's WebSocket, after its token."""
-        scheme, _, token = socket.headers.get("authorization", "").partition(" ")
         try:
-            if scheme != "Bearer":
-                raise PeerError("no token", code="no-token", next_step="log in first")
-            worker = self._allowed(check_token(self._token_key, token, int(time.time())))
+            worker = self._bearer(socket.headers.get("authorization", ""))
         except PoolwrightError as problem:
             self._sessions.refused[problem.code] += 1
             await socket.send_denial_response(_answer(problem))
             return
         await socket.accept()
         await self._sessions.serve(socket, worker)
+
+    def _bearer(self, authorization: str) -> WorkerAddress:
+        """The worker whose token this is. Raises PeerError."""
+        scheme, _, token = authorization.partition(" ")
+        if scheme != "Bearer":
+            raise PeerError("no token", code="no-token", next_step="log in first")
+        return self._allowed(check_token(self._token_key, token, int(time.time())))
+
+    def _known_task(self, request: Request) -> Task:
+        task_id = TaskId(Hash32.parse(request.path_params["task_id"]))
+        task = self._pool().tasks.get(task_id)
+        if task is None:
+            raise HTTPException(404, f"task {task_id} is not one of this workerpool")
+        return task
 
     def _allowed(self, worker: Address) -> WorkerAddress:
         if self._workers_allowed and worker not in self._workers_allowed:
@@ -186,12 +247,16 @@ class _Metrics:
         return generate_latest(self._registry)
 
 
-async def _bounded_body(request: Request) -> bytes:
+def _logs_key(task_id: TaskId, worker: WorkerAddress) -> str:
+    return f"{task_id}:{worker}"
+
+
+async def _bounded_body(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise HTTPException(413, f"body longer than {MAX_BODY_BYTES} bytes")
+        if len(body) > most:
+            raise HTTPException(413, f"body longer than {most} bytes")
     return body
 
 

@@ -19,7 +19,7 @@ from poolwright.chain.wallet import Wallet
 from poolwright.daemons.mailbox import Mailbox
 from poolwright.daemons.together import Latest, first_of
 from poolwright.poco.errors import InputError, PeerError, Unavailable
-from poolwright.poco.types import Address, Hash32, Timestamp, WorkerAddress
+from poolwright.poco.types import Address, Hash32, TaskId, Timestamp, WorkerAddress
 from poolwright.serving.http import explanation
 from poolwright.store.port import Store
 from poolwright.wire import codec
@@ -38,6 +38,7 @@ from poolwright.wire.messages import (
     Welcome,
     WorkerMessage,
 )
+from poolwright.wire.task_logs import ComputeLogs
 from poolwright.worker.effects import Report
 from poolwright.worker.events import Event, SchedulerInstructed
 
@@ -51,6 +52,10 @@ RECEIVED_MARK: Final = "received"
 HOPELESS: Final = frozenset({"not-allowed", "wrong-protocol", "replaced", "bad-capacity"})
 PING_SECONDS: Final = 20.0
 """How often a silent connection is tried; one that does not answer is broken."""
+
+
+LogQueue = asyncio.Queue[tuple[TaskId, ComputeLogs]]
+"""Logs on their way to the scheduler; bounded by whoever makes it."""
 
 
 class Inbox(Protocol):
@@ -77,6 +82,7 @@ class SchedulerLink:
         mailbox: Mailbox[Report],
         chain_now: Callable[[], Timestamp],
         results_url: Latest[str],
+        logs: LogQueue,
     ) -> None:
         self._core_url = core_url
         self._http = http
@@ -90,6 +96,7 @@ class SchedulerLink:
         self._mailbox = mailbox
         self._chain_now = chain_now
         self._results_url = results_url
+        self._logs = logs
         self.is_connected = False
 
     async def run(self) -> None:
@@ -142,6 +149,7 @@ class SchedulerLink:
                 self._listen(socket, welcome.ledger, received),
                 self._send_reports(socket),
                 self._beat(socket, welcome.heartbeat_seconds),
+                self._send_logs(token),
             )
 
     def _learn(self, welcome: Welcome) -> None:
@@ -172,6 +180,17 @@ class SchedulerLink:
                 sequence=number, task_id=report.task_id, status=report.status, details=report.details
             )
             await _send(socket, message)
+
+    async def _send_logs(self, token: str) -> None:
+        """Bring what apps printed; what the scheduler refuses is in the result's archive as well."""
+        while True:
+            task_id, logs = await self._logs.get()
+            url = f"{self._core_url}/tasks/{task_id}/logs"
+            headers = {"Authorization": f"Bearer {token}"}
+            body = codec.encode(logs.bounded())
+            async with self._http.post(url, data=body, headers=headers, timeout=HTTP_TIMEOUT) as answer:
+                if answer.status != 204:
+                    log.warning("logs refused", task=str(task_id), status=answer.status)
 
     async def _beat(self, socket: aiohttp.ClientWebSocketResponse, seconds: int) -> None:
         while True:

@@ -26,7 +26,7 @@ from poolwright.daemons.home import at_home, open_wallet, own_secret, poll_secon
 from poolwright.daemons.mailbox import Mailbox
 from poolwright.daemons.minds import WorkerMind
 from poolwright.daemons.runner import Runner
-from poolwright.daemons.scheduler_link import SchedulerLink
+from poolwright.daemons.scheduler_link import LogQueue, SchedulerLink
 from poolwright.daemons.together import Latest, first_of
 from poolwright.daemons.tx_journal import StoreTxJournal
 from poolwright.daemons.worker_hands import SCHEDULER_LANE, WorkerHands, lanes_of
@@ -41,6 +41,7 @@ from poolwright.worker.events import Event
 log = structlog.get_logger(__name__)
 
 JOURNAL_MARK: Final = "journal"
+MAX_WAITING_LOGS: Final = 64
 
 
 def run(config: WorkerConfig) -> None:
@@ -79,6 +80,7 @@ async def _run(config: WorkerConfig) -> None:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         mailbox: Mailbox[Report] = Mailbox(store, SCHEDULER_LANE)
         results_url: Latest[str] = Latest()
+        logs: LogQueue = asyncio.Queue(MAX_WAITING_LOGS)
         hands = WorkerHands(
             config=config,
             wallet=wallet,
@@ -90,6 +92,7 @@ async def _run(config: WorkerConfig) -> None:
             http=http,
             mailbox=mailbox,
             results_url=results_url,
+            logs=logs,
         )
         runner: Runner[Attempts, Event, Effect] = Runner(
             mind=WorkerMind(), hands=hands, store=store, clock=clock, lanes=lanes_of(config)
@@ -110,6 +113,7 @@ async def _run(config: WorkerConfig) -> None:
             mailbox=mailbox,
             chain_now=clock.now,
             results_url=results_url,
+            logs=logs,
         )
         log.info("worker starts", wallet=str(wallet.address), slots=config.slots, pid=os.getpid())
         await _until_stopped(stop, link, heads, runner)

@@ -36,6 +36,7 @@ from poolwright.compute.inputs import DataUnavailable, DownloadPolicy, fetch_dat
 from poolwright.compute.port import Engine, ImageUnavailable, Limits, RunEnded, RunReason, RunSpec
 from poolwright.daemons.config import WorkerConfig
 from poolwright.daemons.mailbox import Mailbox
+from poolwright.daemons.scheduler_link import LogQueue
 from poolwright.daemons.task_terms import Refusal, obstacle_to_contribution, read_standing, read_terms
 from poolwright.daemons.together import Latest
 from poolwright.poco import calls
@@ -48,6 +49,7 @@ from poolwright.serving.http import explanation
 from poolwright.store.port import EffectId
 from poolwright.wire.messages import MAX_CALLBACK_BYTES
 from poolwright.wire.statuses import ReplicateStatus
+from poolwright.wire.task_logs import ComputeLogs
 from poolwright.wire.uploads import (
     UploadAuthorization,
     authorization_header,
@@ -150,6 +152,7 @@ class WorkerHands:
         http: aiohttp.ClientSession,
         mailbox: Mailbox[Report],
         results_url: Latest[str],
+        logs: LogQueue,
     ) -> None:
         self._config = config
         self._wallet = wallet
@@ -162,6 +165,7 @@ class WorkerHands:
         self._http = http
         self._mailbox = mailbox
         self._results_url = results_url
+        self._logs = logs
         self._policy = DownloadPolicy(
             gateways=config.gateways, public_addresses_only=not config.private_downloads
         )
@@ -317,6 +321,7 @@ class WorkerHands:
             ended = await self._engine.run(spec)
         except ImageUnavailable as problem:
             return [self._compute_failed(task_id, "APP_NOT_FOUND_LOCALLY", str(problem))]
+        self._pass_on_logs(task_id, ended)
         if ended.reason is RunReason.STOPPED:
             return []  # we were told to abort; the purge says the rest
         if not ended.succeeded:
@@ -338,6 +343,12 @@ class WorkerHands:
                 milliseconds=_milliseconds(ended),
             )
         ]
+
+    def _pass_on_logs(self, task_id: TaskId, ended: RunEnded) -> None:
+        try:
+            self._logs.put_nowait((task_id, ComputeLogs(stdout=ended.stdout_tail, stderr=ended.stderr_tail)))
+        except asyncio.QueueFull:
+            log.warning("logs not passed on: too many wait for the scheduler", task=str(task_id))
 
     def _run_spec(self, effect: Compute) -> RunSpec:
         terms, folder = effect.terms, self._folder(effect.task_id)

@@ -43,6 +43,8 @@ class Replicate:
     worker: WorkerAddress
     weight: int
     life: tuple[Stage, ...]
+    exit_code: int | None = None
+    """Of the app, once the worker has reported it."""
     result_hash: Hash32 | None = None
     revealed: bool = False
     rejected: bool = False

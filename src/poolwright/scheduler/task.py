@@ -479,6 +479,8 @@ def _reported(task: Task, event: WorkerReported) -> Step:
     after = _move(task, event.worker, Mover.WORKER, event.status, event.at, cause, message)
     if after is task:
         return Step(task, ignored=f"no move from {replicate.status} to {event.status}")
+    if event.details.exit_code is not None:
+        after = _edit(after, event.worker, exit_code=event.details.exit_code)
     if event.status in UNCOMPLETABLE:
         after = _close(after, event.worker, None, event.at)
     if event.status is S.RESULT_UPLOADED and task.phase is Phase.REVEALING and task.uploaded is None:

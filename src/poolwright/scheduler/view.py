@@ -62,6 +62,7 @@ def replicate_model(task: Task, replicate: Replicate) -> Json:
         "chainTaskId": str(task.id),
         "walletAddress": str(replicate.worker),
         "currentStatus": replicate.status.value,
+        "appExitCode": replicate.exit_code,
         "statusUpdateList": [
             {
                 "status": stage.status.value,

@@ -25,7 +25,7 @@ from poolwright.daemons.runner import Runner
 from poolwright.daemons.scheduler import http_server
 from poolwright.daemons.scheduler_api import SchedulerApi
 from poolwright.daemons.scheduler_hands import LANES, instruction_of
-from poolwright.daemons.scheduler_link import SchedulerLink
+from poolwright.daemons.scheduler_link import LogQueue, SchedulerLink
 from poolwright.daemons.sessions import Sessions, lane_of
 from poolwright.daemons.together import Latest
 from poolwright.poco.types import Address, Hash32, TaskId, Timestamp, WorkerAddress
@@ -205,6 +205,7 @@ class SchedulerSide:
         )
         api = SchedulerApi(
             pool=lambda: self.runner.state,
+            store=store,
             sessions=self.sessions,
             token_key=b"k" * 32,
             chain_id=CHAIN_ID,
@@ -273,6 +274,7 @@ class WorkerSide:
             WorkerMind(), WorkerTwinHands(mailbox), store, Clock(), lanes={"work": 4}
         )
         self.results_url: Latest[str] = Latest()
+        self.logs: LogQueue = asyncio.Queue()
         self.link = SchedulerLink(
             core_url=url,
             http=http,
@@ -286,6 +288,7 @@ class WorkerSide:
             mailbox=mailbox,
             chain_now=Clock().now,
             results_url=self.results_url,
+            logs=self.logs,
         )
         self.linked: asyncio.Task[None] | None = None
 

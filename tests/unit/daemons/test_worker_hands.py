@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,7 @@ def hands(folder: Path, callback: bytes = b"\x01") -> WorkerHands:
         http=nothing,
         mailbox=Mailbox(MemoryStore(), "scheduler"),
         results_url=Latest(),
+        logs=asyncio.Queue(),
     )
 
 
