@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from poolwright.cli.iexec import publishing
+from poolwright.cli.iexec import apprun, publishing
 from poolwright.cli.iexec.command import Noun, Outcome, Run, Shared
 from poolwright.cli.iexec.errors import ValidationError
 from poolwright.cli.iexec.multiaddr import stored
@@ -58,3 +58,4 @@ async def find(session: Session, address: Address) -> Found:
 RESOURCE = Resource(kind="app", registry=lambda hub: hub.app_registry, read=read, find=find)
 add_verbs(app, RESOURCE)
 publishing.add_verbs(app, "app")
+apprun.add_verbs(app)
