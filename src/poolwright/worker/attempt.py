@@ -8,6 +8,9 @@ and from anywhere to PURGING, which ends it. Every stage waits for exactly one e
 instruction; an outcome that comes in another stage is late and changes nothing. The scheduler may be ahead of
 us, because it follows the chain too: told to reveal before our own receipt has come, we go on from there.
 
+Work that was under way when the purge began may end after it and leave its traces on the disk once more. So
+the late outcome of such work is a reason to purge again.
+
 A failure before the contribution has a result as well, a deterministic description of the failure, which is
 contributed like any other: the requester learns what went wrong, and the work is paid.
 """
@@ -90,6 +93,8 @@ ABORTED_ON: Final = {
     AbortCause.CONSENSUS_REACHED: S.ABORTED_ON_CONSENSUS_REACHED,
     AbortCause.CONTRIBUTION_TIMEOUT: S.ABORTED_ON_CONTRIBUTION_TIMEOUT,
 }
+#: Outcomes of work that writes into the task's folder or runs its container.
+LEAVES_TRACES: Final = (DataDownloaded, DataDownloadFailed, AppComputed, AppComputeFailed, FailureDescribed)
 _ALIVE: Final = tuple(stage for stage in Stage if stage not in (Stage.PURGING, Stage.PURGED))
 STAGE_MOVES: Final[dict[tuple[Stage, type[Event | Instruction]], frozenset[Stage]]] = {
     (Stage.DESCRIBING, TaskDescribed): frozenset({Stage.PULLING}),
@@ -118,7 +123,8 @@ STAGE_MOVES: Final[dict[tuple[Stage, type[Event | Instruction]], frozenset[Stage
     (Stage.UPLOADING, ResultUploadFailed): frozenset({Stage.REVEALED}),
     **{(stage, Complete): frozenset({Stage.PURGING}) for stage in _ALIVE},
     **{(stage, Abort): frozenset({Stage.PURGING}) for stage in _ALIVE},
-    (Stage.PURGING, TaskPurged): frozenset({Stage.PURGED}),
+    **{(Stage.PURGING, outcome): frozenset({Stage.PURGING}) for outcome in LEAVES_TRACES},
+    (Stage.PURGING, TaskPurged): frozenset({Stage.PURGED, Stage.PURGING}),
 }
 """Every legal move of the stage and the outcome or instruction that makes it; nothing else changes it."""
 
@@ -134,6 +140,8 @@ class Attempt:
     farewell: ReplicateStatus | None = None
     reports: int = 0
     """Reports made so far."""
+    purges_again: bool = False
+    """Something was written after the purge may have begun."""
 
     @property
     def task_id(self) -> TaskId:
@@ -159,6 +167,8 @@ def step(attempt: Attempt, event: Event) -> Step:
         return _instructed(attempt, event)
     if (attempt.stage, type(event)) not in STAGE_MOVES:
         return Step(attempt, ignored=f"{type(event).__name__} comes late: the stage is {attempt.stage}")
+    if attempt.stage is Stage.PURGING and isinstance(event, LEAVES_TRACES):
+        return Step(replace(attempt, purges_again=True))
     match event:
         case TaskDescribed(terms=terms):
             return _next(
@@ -240,6 +250,8 @@ def step(attempt: Attempt, event: Event) -> Step:
         case ResultUploadFailed(message=message):
             details = Details(message=message)
             return _next(attempt, Stage.REVEALED, _report(attempt, S.RESULT_UPLOAD_FAILED, details))
+        case TaskPurged() if attempt.purges_again:
+            return _purge(replace(attempt, purges_again=False))
         case TaskPurged():
             farewell = () if attempt.farewell is None else (_report(attempt, attempt.farewell),)
             return _next(attempt, Stage.PURGED, *farewell)

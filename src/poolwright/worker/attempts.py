@@ -15,7 +15,7 @@ from poolwright.wire.messages import Abort, Complete, Details, Reveal, Start, Up
 from poolwright.wire.statuses import ReplicateStatus
 from poolwright.worker import attempt as attempt_
 from poolwright.worker.attempt import Attempt, Stage
-from poolwright.worker.effects import Effect, Report
+from poolwright.worker.effects import Effect, Purge, Report
 from poolwright.worker.events import Event, SchedulerInstructed
 
 
@@ -47,6 +47,8 @@ def step(attempts: Attempts, event: Event) -> Step:
 
 
 def _unknown_task(attempts: Attempts, event: Event) -> Step:
+    if isinstance(event, attempt_.LEAVES_TRACES):
+        return Step((Purge(task_id=event.task_id),))  # it ended after the purge
     if not isinstance(event, SchedulerInstructed):
         return Step(ignored="the task was purged")
     match event.instruction:

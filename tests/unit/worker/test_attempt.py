@@ -14,7 +14,7 @@ from poolwright.worker import attempt as attempts
 from poolwright.worker import attempts as minds
 from poolwright.worker import effects as deeds
 from poolwright.worker import events as news
-from poolwright.worker.attempt import STAGE_MOVES, Attempt, Stage
+from poolwright.worker.attempt import LEAVES_TRACES, STAGE_MOVES, Attempt, Stage
 from poolwright.worker.attempts import Attempts
 
 S = ReplicateStatus
@@ -326,6 +326,27 @@ def test_a_purged_attempt_is_forgotten() -> None:
 
     assert mind.by_task == {}
     assert minds.step(mind, OUTCOME[news.AppDownloaded]).ignored == "the task was purged"
+
+
+LATE = [OUTCOME[kind] for kind in LEAVES_TRACES]
+
+
+@pytest.mark.parametrize("late", LATE, ids=lambda event: type(event).__name__)
+def test_what_a_purged_task_leaves_behind_later_is_purged_as_well(late: news.Event) -> None:
+    """Found by simulation, seed 20: a failure's description was written when the folder was gone."""
+    assert minds.step(Attempts(), late).effects == (deeds.Purge(task_id=TASK),)
+
+
+@pytest.mark.parametrize("late", LATE, ids=lambda event: type(event).__name__)
+def test_what_may_have_been_written_during_a_purge_is_purged_after_it(late: news.Event) -> None:
+    attempt = attempts.step(in_stage(Stage.COMPUTING), ABORT).attempt
+
+    again = attempts.step(attempts.step(attempt, late).attempt, OUTCOME[news.TaskPurged])
+    assert again.effects == (deeds.Purge(task_id=TASK),)
+    gone = attempts.step(again.attempt, OUTCOME[news.TaskPurged])
+
+    assert gone.attempt.stage is Stage.PURGED
+    assert statuses(gone.effects) == [S.ABORTED_ON_CONSENSUS_REACHED]
 
 
 @pytest.mark.parametrize(
