@@ -1,0 +1,72 @@
+"""`python -m poolwright.devnet.simulation`: play seeds, and say what broke or how much was reached."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from poolwright.devnet.simulation.faults import Faults
+from poolwright.devnet.simulation.runs import Outcome, play, shrunk, told
+from poolwright.devnet.simulation.story import Coverage
+from poolwright.devnet.simulation.world import Size
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Play what is asked for; exit code 1 when a seed failed."""
+    parser = argparse.ArgumentParser(prog="make sim", description=__doc__)
+    parser.add_argument("--seed", type=int, help="play this seed only")
+    parser.add_argument("--seeds", type=int, default=200, help="how many seeds to play (default 200)")
+    parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
+    parser.add_argument("--story", action="store_true", help="print every line of what happened")
+    parser.add_argument("--missing", action="store_true", help="print the moves that were not reached")
+    parser.add_argument("--calm", action="store_true", help="without any fault")
+    parser.add_argument("--workers", type=int, help="so many workers instead of 2 to 12")
+    parser.add_argument("--deals", type=int, default=8, help="with --workers: so many deals (default 8)")
+    parser.add_argument("--hours", type=float, default=0.25, help="with --workers: hours of deals")
+    options = parser.parse_args(arguments)
+    seeds = (
+        [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
+    )
+    size = None
+    if options.workers is not None:
+        size = Size(workers=options.workers, deals=options.deals, seconds=int(options.hours * 3600))
+    faults = Faults() if options.calm else None
+    started = time.perf_counter()
+    coverage = Coverage()
+    simulated = tasks = completed = 0
+    failed: list[int] = []
+    for seed in seeds:
+        outcome = play(seed, faults, size)
+        coverage.add(outcome.coverage)
+        simulated += outcome.simulated_seconds
+        tasks += outcome.tasks
+        completed += outcome.completed
+        if options.story:
+            _say(*outcome.story.lines)
+        if outcome.failure is not None:
+            failed.append(seed)
+            _say(*told(outcome if size or faults else shrunk(outcome)))
+    seconds = time.perf_counter() - started
+    if options.missing:
+        _say(*coverage.missing())
+    if options.seed is not None and not failed:
+        _say(f"seed {options.seed}: everything held, story {outcome.hash}")
+    _say(f"{len(seeds)} seeds, {len(failed)} failed{': ' if failed else ''}{', '.join(map(str, failed))}")
+    _say(f"{tasks} tasks ended, {completed} completed, {tasks - completed} claimed")
+    _say(*coverage.lines())
+    _say(
+        f"{simulated} simulated seconds in {seconds:.1f} s: {simulated / max(seconds, 0.001):.0f} per second"
+    )
+    return 1 if failed else 0
+
+
+def _say(*lines: object) -> None:
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+
+
+__all__ = ["Outcome", "main"]
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""One seed played, many seeds played, and a failing one told as a shorter story."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Final
+
+from poolwright.devnet.simulation.faults import Faults, drawn
+from poolwright.devnet.simulation.story import Coverage, Line, Story
+from poolwright.devnet.simulation.world import DealPlan, Size, World, plans, size_of
+from poolwright.poco.types import Hash32, TaskId
+
+SHRINK_SECONDS: Final = 60.0
+"""Longest search for a smaller failing story, in real seconds."""
+_TASK: Final = re.compile(r"0x([0-9a-f]{64})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a seed ended. `failure` is None when everything held."""
+
+    seed: int
+    faults: Faults
+    deals: tuple[DealPlan, ...]
+    story: Story
+    failure: Exception | None
+    simulated_seconds: int
+    seconds: float
+    """Real ones."""
+    tasks: int
+    completed: int
+
+    @property
+    def hash(self) -> str:
+        return self.story.hash
+
+    @property
+    def coverage(self) -> Coverage:
+        return self.story.coverage
+
+
+def play(
+    seed: int,
+    faults: Faults | None = None,
+    size: Size | None = None,
+    deals: tuple[DealPlan, ...] | None = None,
+) -> Outcome:
+    """Play a seed to its end, with its own faults, size and deals unless they are given."""
+    faults = drawn(seed) if faults is None else faults
+    size = size_of(seed) if size is None else size
+    deals = plans(seed, size, faults) if deals is None else deals
+    world = World(seed, faults, size, deals)
+    started = time.perf_counter()
+    failure: Exception | None = None
+    try:
+        world.run()
+    except Exception as problem:  # whatever broke is the finding
+        failure = problem
+    tasks, completed = world.checks.count()
+    return Outcome(
+        seed=seed,
+        faults=faults,
+        deals=deals,
+        story=world.story,
+        failure=failure,
+        simulated_seconds=world.clock.now // 1000,
+        seconds=time.perf_counter() - started,
+        tasks=tasks,
+        completed=completed,
+    )
+
+
+def shrunk(failed: Outcome) -> Outcome:
+    """The same failure with fewer kinds of faults and fewer deals, as far as it is found in time."""
+    smallest = failed
+    until = time.monotonic() + SHRINK_SECONDS
+    for faults, deals in _smaller(failed):
+        if time.monotonic() > until:
+            break
+        wanted = replace(smallest.faults, **dict.fromkeys(faults, 0.0))
+        kept = tuple(deal for deal in smallest.deals if deal.number not in deals)
+        trial = play(failed.seed, wanted, size_of(failed.seed), kept)
+        if trial.failure is not None and type(trial.failure) is type(failed.failure):
+            smallest = trial
+    return smallest
+
+
+def _smaller(failed: Outcome) -> Iterator[tuple[set[str], set[int]]]:
+    """What to leave out next: one deal, or one kind of fault."""
+    for deal in reversed(failed.deals):
+        yield set(), {deal.number}
+    for kind in fields(Faults):
+        if getattr(failed.faults, kind.name):
+            yield {kind.name}, set()
+
+
+def told(outcome: Outcome, last: int = 80) -> Sequence[str]:
+    """A failing seed for people: what broke, with which faults, how it came about, how to see it again."""
+    if outcome.failure is None:
+        return [f"seed {outcome.seed}: everything held"]
+    found = _TASK.search(str(outcome.failure))
+    task_id = None if found is None else TaskId(Hash32(bytes.fromhex(found[1])))
+    rates = {kind.name: getattr(outcome.faults, kind.name) for kind in fields(Faults)}
+    on = [f"{name}={rate:.3g}" for name, rate in rates.items() if rate]
+    lines: list[Line] = outcome.story.of(task_id, last)
+    return [
+        f"seed {outcome.seed} FAILED: {type(outcome.failure).__name__}: {outcome.failure}",
+        f"faults: {', '.join(on) or 'none'}",
+        f"deals: {', '.join(_deal(deal) for deal in outcome.deals) or 'none'}",
+        *(str(line) for line in lines),
+        f"again: make sim SEED={outcome.seed}",
+    ]
+
+
+def _deal(deal: DealPlan) -> str:
+    return f"{deal.tasks} x {deal.app} at trust {deal.trust}"

@@ -1,0 +1,417 @@
+"""The world of a simulation: who takes part, what they trade, and when something goes wrong.
+
+Everything is drawn from the seed: the workers and their habits, the deals and their apps, the faults. When
+the last deal's time is over the faults end, every process that has not left runs again, and what is under way
+is given time to end; then all that must hold at the end is checked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+from poolwright.chain.wallet import Wallet
+from poolwright.devnet.simulation.chain import GENESIS, Chain, Node, Tx
+from poolwright.devnet.simulation.checks import Checks
+from poolwright.devnet.simulation.clock import SECOND, Clock
+from poolwright.devnet.simulation.faults import Chance, Faults
+from poolwright.devnet.simulation.machine import App, Habits, Honesty, Machine
+from poolwright.devnet.simulation.pool import Observer, SchedulerProcess, call_of
+from poolwright.devnet.simulation.process import Disk
+from poolwright.devnet.simulation.repository import Repository
+from poolwright.devnet.simulation.story import Story
+from poolwright.devnet.simulation.worker import WorkerProcess
+from poolwright.poco.keccak import keccak
+from poolwright.poco.matching import Orders
+from poolwright.poco.model import Call, Emitted, ForeignContract, Poco, Registries, workerpool_info
+from poolwright.poco.orders import (
+    NULL_DATASETORDER,
+    AppOrder,
+    Domain,
+    RequestOrder,
+    WorkerpoolOrder,
+    order_hash,
+)
+from poolwright.poco.records import AppInfo, Category
+from poolwright.poco.revert import Revert
+from poolwright.poco.tags import GPU, NO_TAG, SCONE, TEE, Tag
+from poolwright.poco.types import Address, Hash32, NRlc, Seconds, Timestamp, WorkerAddress
+from poolwright.scheduler.effects import Submission, Submit, identity
+from poolwright.scheduler.events import PoolEvent
+from poolwright.scheduler.pool import Pool
+
+TIMEREFS: Final = (60, 120, 300)
+"""Work clocks of the categories, seconds."""
+HOUR: Final = 3600 * SECOND
+NOBODY: Final = Address.zero()
+RICH: Final = NRlc(10**13)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How big a world is. `deals` are made during the first `seconds`."""
+
+    workers: int
+    deals: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DealPlan:
+    """A deal that will be made: when, for how many tasks, of what kind."""
+
+    number: int
+    at: int
+    """Milliseconds after the beginning."""
+    tasks: int
+    trust: int
+    category: int
+    app: App
+    tag: Tag
+    has_callback: bool
+
+
+def size_of(seed: int) -> Size:
+    """The size of a seed's world."""
+    chance = Chance(seed, Faults()).of("size")
+    return Size(workers=chance.randint(2, 12), deals=chance.randint(1, 8), seconds=900)
+
+
+def plans(seed: int, size: Size, faults: Faults) -> tuple[DealPlan, ...]:
+    """The deals of a seed; each from a stream of its own, so that leaving one out changes no other."""
+    chance = Chance(seed, faults)
+    return tuple(_plan(chance, number, size) for number in range(size.deals))
+
+
+def _plan(chance: Chance, number: int, size: Size) -> DealPlan:
+    draw = chance.of(f"deal {number}")
+    faults = chance.faults
+    apps = {
+        App.NO_IMAGE: faults.missing_images,
+        App.FLAKY_IMAGE: faults.flaky_images,
+        App.NO_DATA: faults.missing_data,
+        App.CRASHES: faults.crashing_apps,
+        App.HANGS: faults.hanging_apps,
+        App.RANDOM: faults.random_apps,
+    }
+    app = App.GOOD
+    for kind, share in apps.items():
+        if draw.random() < share:
+            app = kind
+    tag = NO_TAG
+    if draw.random() < 0.15:
+        tag = GPU
+    if draw.random() < faults.enclave_deals:
+        tag = TEE | SCONE
+    return DealPlan(
+        number=number,
+        at=draw.randint(0, size.seconds * SECOND),
+        tasks=draw.choice((1, 1, 2, 3, 5)),
+        trust=draw.choice((0, 1, 1, 2, 3, 5, 9)),
+        category=draw.randrange(len(TIMEREFS)),
+        app=app,
+        tag=tag,
+        has_callback=draw.random() < 0.25,
+    )
+
+
+class World(Observer):
+    """One simulation. `run` carries it out; raises AssertionError or InvariantBroken with what broke."""
+
+    def __init__(self, seed: int, faults: Faults, size: Size, deals: tuple[DealPlan, ...]) -> None:
+        self.clock = Clock()
+        self.chance = Chance(seed, faults)
+        self.story = Story(self.clock)
+        self._deals = deals
+        self._owner = Wallet(keccak(b"the workerpool's owner"))
+        self.poco = _hub(self._owner.address)
+        self.pool_address = self.poco.workerpools.predict(workerpool_info(self._owner.address, "pool"))
+        self.chain = Chain(self.clock, self.poco, self.chance)
+        self.chain.coins[self._owner.address] = 10**9
+        self.repository = Repository(self.chain, self.clock, self.chance)
+        self.faults_met: Counter[str] = Counter()
+        self.scheduler = SchedulerProcess(
+            Disk(name=_hash("ledger")),
+            chain=self.chain,
+            wallet=self._owner,
+            workerpool=self.pool_address,
+            repository=self.repository,
+            observer=self,
+            **self._parts(),
+        )
+        self.crew = [self._worker(number) for number in range(size.workers)]
+        self.processes: tuple[SchedulerProcess | WorkerProcess, ...] = (self.scheduler, *self.crew)
+        self.checks = Checks(self.chain, self.scheduler, self.crew, self.story, NRlc(87_000_000 * 10**9))
+        self.chain.followers.append(self.checks.after_block)
+        self.ends_at = (size.seconds + 10 * max(TIMEREFS) + 120) * SECOND
+
+    # --- the run ------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """From the first block to the last check."""
+        self.chain.start()
+        self.scheduler.start()
+        for worker in self.crew:
+            self.clock.after(self.chance.of("arrivals").randint(0, 60 * SECOND), worker.start)
+        for plan in self._deals:
+            self._make_deal(plan)
+        self._plan_faults()
+        while self.clock.now < self.ends_at:
+            self.clock.step()
+        self._calm_down()
+        self._until_quiet()
+        self.checks.at_the_end()
+
+    def _calm_down(self) -> None:
+        """No more faults; whoever is dead, poor or alone comes back."""
+        self.chance.is_calm = True
+        for process in self.processes:
+            self._revive(process)
+
+    def _until_quiet(self) -> None:
+        """Go on until nothing is under way, for no longer than a final deadline could need."""
+        limit = self.clock.now + 3 * HOUR
+        while not self.checks.is_quiet():
+            if self.clock.now > limit:
+                raise AssertionError(f"three hours after the last fault: {self.checks.unrest()}")
+            for _ in range(200):
+                self.clock.step()
+
+    # --- who takes part -----------------------------------------------------------------------------------
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "clock": self.clock,
+            "node": Node(self.chain, self.clock, self.chance),
+            "chance": self.chance,
+            "story": self.story,
+        }
+
+    def _worker(self, number: int) -> WorkerProcess:
+        draw = self.chance.of(f"worker {number}")
+        faults = self.chance.faults
+        honesty = Honesty.HONEST
+        if draw.random() < faults.liars:
+            honesty = Honesty.LIES
+        if draw.random() < faults.colluders:
+            honesty = Honesty.COLLUDES
+        habits = Habits(
+            honesty=honesty,
+            is_slow=draw.random() < faults.slow_workers,
+            babbles=draw.random() < faults.babblers,
+            hides_seal=draw.random() < faults.lost_reveals,
+            slots=draw.choice((1, 1, 2, 4)),
+            gpu=draw.random() < 0.3,
+            enclave=faults.enclave_deals > 0 and draw.random() < 0.5,
+        )
+        address = WorkerAddress(_address(f"worker {number}"))
+        self.chain.coins[address] = draw.randint(1, 6) if draw.random() < faults.poor_in_gas else 10**9
+        stake = NRlc(draw.randint(0, 10**6)) if draw.random() < faults.poor_in_stake else RICH
+        self.poco.deposit_for(Call(_address("deployer"), GENESIS), stake, address)
+        return WorkerProcess(
+            Disk(name=_hash(f"journal {number}")),
+            name=f"worker {number}",
+            address=address,
+            habits=habits,
+            chain=self.chain,
+            scheduler=self.scheduler,
+            workerpool=self.pool_address,
+            repository=self.repository,
+            machine=Machine(self.clock),
+            **self._parts(),
+        )
+
+    # --- what they trade ----------------------------------------------------------------------------------
+
+    def _make_deal(self, plan: DealPlan) -> None:
+        orders = self._orders(plan)
+        requester = orders.request.requester
+
+        def match(poco: Poco, call: Call) -> tuple[Emitted, ...]:
+            return poco.match_orders(call, orders)
+
+        tx = Tx(key=f"deal {plan.number}", sender=requester, run=match)
+        self.clock.at(plan.at, lambda: self._insist(tx))
+
+    def _insist(self, tx: Tx) -> None:
+        """Send it again and again until it is mined: requesters are patient."""
+        if tx.mined_in is None:
+            if not self.chain.knows(tx):
+                self.chain.send(tx)
+            self.clock.after(30 * SECOND, lambda: self._insist(tx))
+
+    def _orders(self, plan: DealPlan) -> Orders:
+        salt = _hash(f"salt {plan.number}")
+        app_tag = plan.tag
+        app = AppOrder(
+            app=self.poco.apps.predict(APP), appprice=NRlc(100), volume=plan.tasks, tag=app_tag,
+            datasetrestrict=NOBODY, workerpoolrestrict=NOBODY, requesterrestrict=NOBODY, salt=salt,
+        )  # fmt: skip
+        pool = WorkerpoolOrder(
+            workerpool=self.pool_address, workerpoolprice=NRlc(100_003), volume=plan.tasks,
+            tag=TEE | SCONE | GPU, category=plan.category, trust=100, apprestrict=NOBODY,
+            datasetrestrict=NOBODY, requesterrestrict=NOBODY, salt=salt,
+        )  # fmt: skip
+        request = RequestOrder(
+            app=app.app, appmaxprice=NRlc(100), dataset=NOBODY, datasetmaxprice=NRlc(0),
+            workerpool=self.pool_address, workerpoolmaxprice=NRlc(100_003), requester=_address("requester"),
+            volume=plan.tasks, tag=plan.tag, category=plan.category, trust=plan.trust,
+            beneficiary=_address("requester"),
+            callback=_address("callback") if plan.has_callback else NOBODY,
+            params=f'{{"iexec_args": "{plan.app}"}}', salt=salt,
+        )  # fmt: skip
+        digest = Hash32(order_hash(pool, self.poco.domain))
+        pool = replace(pool, sign=self._owner.sign_digest(digest))
+        app, request = replace(app, sign=bytes(65)), replace(request, sign=bytes(65))
+        return Orders(app=app, dataset=NULL_DATASETORDER, workerpool=pool, request=request)
+
+    # --- what goes wrong ----------------------------------------------------------------------------------
+
+    def _plan_faults(self) -> None:
+        draw = self.chance.of("plan")
+        self._again("scheduler_crashes", lambda: self._kill(self.scheduler))
+        self._again("rpc_outages", lambda: self._cut_off(self.scheduler.node))
+        self._again("repository_outages", self._close_repository)
+        for worker in self.crew:
+            self._again("worker_crashes", partial(self._kill, worker))
+            self._again("cuts", partial(self._cut, worker))
+            self._again("rpc_outages", partial(self._cut_off, worker.node))
+            self._again("moved_stakes", partial(self._move_stake, worker))
+            if worker.habits.babbles:
+                self._babble(worker)
+            if draw.random() < self.chance.faults.leavers:
+                self.clock.at(draw.randint(0, self.ends_at), partial(self._leave, worker))
+        self._watch_the_dead()
+
+    def _again(self, kind: str, happen: Callable[[], None]) -> None:
+        """Let it happen again and again, as its rate says, until the calm."""
+        wait = self.chance.next_hit(kind)
+        if wait is None:
+            return
+
+        def act() -> None:
+            if not self.chance.is_calm:
+                self.faults_met[kind] += 1
+                happen()
+                self._again(kind, happen)
+
+        self.clock.after(wait, act)
+
+    def _watch_the_dead(self) -> None:
+        """A process that has died is started again within a while, as a supervisor does."""
+        for process in self.processes:
+            if not process.is_up and not process.is_gone and process.restarts:
+                self._revive(process, within=120 * SECOND)
+        self.clock.after(20 * SECOND, self._watch_the_dead)
+
+    def _revive(self, process: SchedulerProcess | WorkerProcess, within: int = SECOND) -> None:
+        if process.is_up or process.is_gone:
+            return
+        if isinstance(process, WorkerProcess) and process.restarts and self.chance.hits("lost_disks"):
+            self.story.note(process.name, "loses its disk", None)
+            process.lose_disk(_hash(f"{process.name}'s journal after {process.restarts} crashes"))
+        self.clock.after(self.chance.of("revivals").randint(100, within), process.start)
+
+    def _kill(self, process: SchedulerProcess | WorkerProcess) -> None:
+        process.crash()
+
+    def _cut(self, worker: WorkerProcess) -> None:
+        self.story.note(worker.name, "is cut off", None)
+        worker.cut()
+
+    def _cut_off(self, node: Node) -> None:
+        node.down_until = self.clock.now + self.chance.of("outages").randint(5, 300) * SECOND
+
+    def _close_repository(self) -> None:
+        self.story.note("repository", "is down", None)
+        self.repository.down_until = self.clock.now + self.chance.of("outages").randint(5, 1200) * SECOND
+
+    def _babble(self, worker: WorkerProcess) -> None:
+        if self.chance.is_calm:
+            return
+        worker.babble()
+        self.clock.after(self.chance.of("babble").randint(1, 60) * SECOND, lambda: self._babble(worker))
+
+    def _leave(self, worker: WorkerProcess) -> None:
+        if not self.chance.is_calm:
+            self.story.note(worker.name, "leaves for good", None)
+            worker.is_gone = True
+            worker.crash()
+
+    def _move_stake(self, worker: WorkerProcess) -> None:
+        """The owner of a worker takes its free stake away, and brings it back after a while."""
+        amount = self.poco.account(worker.address).stake
+        if not amount:
+            return
+        self.story.note(worker.name, "has its stake withdrawn", None)
+        sender = worker.address
+        self.chain.send(Tx(key="withdraw", sender=sender, run=lambda poco, call: poco.withdraw(call, amount)))
+
+        def deposit(poco: Poco, call: Call) -> tuple[Emitted, ...]:
+            poco.rlc_approve(call, poco.hub, amount)
+            return poco.deposit(call, amount)
+
+        back = self.chance.of("stakes").randint(60, 1800) * SECOND
+        tx = Tx(key="deposit", sender=sender, run=deposit)
+        self.clock.after(back, lambda: self.chain.send(tx))
+
+    # --- watching the scheduler ---------------------------------------------------------------------------
+
+    def stepped(self, pool: Pool, event: PoolEvent, ignored: str | None) -> None:
+        self.checks.after_step(pool, event)
+
+    def front_run(self, effect: Submit) -> None:
+        """A stranger sends the same, if it is something that anybody may do."""
+        if effect.submission in (Submission.INITIALIZE, Submission.CLAIM, Submission.INITIALIZE_AND_CLAIM):
+            self.faults_met["front_runs"] += 1
+            key = f"front run of {identity(effect)}"
+            self.chain.send(Tx(key=key, sender=_address("stranger"), run=call_of(effect)))
+
+
+APP: Final = AppInfo(
+    owner=Address(keccak(b"provider")[:20]),
+    name="app",
+    type="DOCKER",
+    multiaddr=b"docker.io/app:1",
+    checksum=Hash32.zero(),
+    mrenclave=b"",
+)
+
+
+def _hub(owner: Address) -> Poco:
+    """A hub with its categories, an app, the pool, and money where it is needed."""
+    deployer = _address("deployer")
+    signs_all = ForeignContract(accepts=lambda digest, signature: True)
+    poco = Poco(
+        Domain(chain_id=1337, hub=_address("hub")),
+        token=_address("rlc"),
+        owner=deployer,
+        registries=Registries(
+            app=_address("apps"), dataset=_address("datasets"), workerpool=_address("workerpools")
+        ),
+        contracts=dict.fromkeys((_address("provider"), _address("requester")), signs_all),
+        scores={WorkerAddress(_address(f"worker {number}")): 12 * (number % 3) for number in range(60)},
+    )
+    call = Call(deployer, Timestamp(GENESIS))
+    for timeref in TIMEREFS:
+        poco.create_category(call, Category(name="", description="", timeref=Seconds(timeref)))
+    poco.create_app(call, APP)
+    poco.create_workerpool(call, owner, "pool")
+    poco.rlc_approve(call, poco.hub, NRlc(10**16))
+    for each in (owner, _address("requester")):
+        poco.deposit_for(call, RICH, each)
+    return poco
+
+
+def _hash(name: str) -> Hash32:
+    return Hash32(keccak(name.encode()))
+
+
+def _address(name: str) -> Address:
+    return Address(keccak(name.encode())[:20])
+
+
+__all__ = ["DealPlan", "Revert", "Size", "World", "plans", "size_of"]
