@@ -1,0 +1,455 @@
+"""The routes of the marketplace (reference 4.2), and what it has beside them.
+
+    GET  /<kind>s            open orders, filtered, sorted, by page or cursor
+    GET  /<kind>s/{hash}     one order in whatever status
+    POST /<kind>s            publish              authorization: a signed challenge
+    PUT  /<kind>s            unpublish            authorization: a signed challenge
+    GET  /challenge  /deals  /deals/{id}  /categories  /categories/{id}  /ohlc  /version  /docs
+    GET  /metrics            with chainId the reference's counts, without it numbers for Prometheus
+    GET  /events             the news as server-sent events
+    GET  /{chainId}/workerpools/{address}      compass: where a pool's scheduler listens
+    GET  /health             whether chain and book go on
+
+<kind>s: apporders, datasetorders, workerpoolorders, requestorders.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from poolwright.market import docs
+from poolwright.market.chain_market import ChainMarket
+from poolwright.market.config import MarketConfig
+from poolwright.market.errors import MarketRefusal, as_refusal, invalid, not_found
+from poolwright.market.feed import Feed, Missed
+from poolwright.market.limits import RateLimit, client_of, read_bounded
+from poolwright.market.login import Logins
+from poolwright.market.metrics import Metrics
+from poolwright.market.params import (
+    Params,
+    read_body,
+    read_deal_query,
+    read_order,
+    read_query,
+    read_unpublication,
+    read_window,
+    write_cursor,
+)
+from poolwright.market.rows import DealQuery
+from poolwright.orderbook.listing import Kind, place_of
+from poolwright.orderbook.render import render_page
+from poolwright.poco.errors import PoolwrightError
+from poolwright.poco.types import OrderHash
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+TOPICS: Final = frozenset({"orders", "deals"})
+BEAT_SECONDS: Final = 15.0
+"""How often a silent event stream says that it is alive."""
+
+CORS: Final = (
+    (b"access-control-allow-origin", b"*"),
+    (
+        b"access-control-expose-headers",
+        b"retry-after, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset",
+    ),
+)
+PREFLIGHT: Final = {
+    "Access-Control-Allow-Methods": "GET, POST, PUT",
+    "Access-Control-Allow-Headers": "authorization, content-type",
+    "Access-Control-Max-Age": "86400",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Marketplace:
+    """The parts that the routes use."""
+
+    config: MarketConfig
+    markets: Mapping[int, ChainMarket]
+    feed: Feed
+    logins: Logins = field(default_factory=Logins)
+    metrics: Metrics = field(default_factory=Metrics)
+    troubles: Callable[[], Mapping[int, str]] = dict
+    """By chain, why its watcher does not go on; empty while it does."""
+
+
+def create_app(marketplace: Marketplace) -> ASGIApp:
+    """Return the ASGI application over these parts."""
+    pages = _Pages(marketplace)
+    routes = [
+        Route("/challenge", pages.challenge),
+        Route("/categories", pages.categories),
+        Route("/categories/{catid}", pages.category),
+        Route("/deals", pages.deals),
+        Route("/deals/{dealid}", pages.deal),
+        Route("/ohlc", pages.ohlc),
+        Route("/version", pages.version),
+        Route("/metrics", pages.metrics),
+        Route("/health", pages.health),
+        Route("/events", pages.events),
+        Route("/docs", pages.docs),
+        Route("/openapi.json", pages.openapi),
+        Route("/{chainId:int}/workerpools/{address}", pages.compass),
+    ]
+    for kind in Kind:
+        path = f"/{kind.value}s"
+        routes += [
+            Route(path, pages.order_book(kind), methods=["GET"]),
+            Route(path, pages.publish(kind), methods=["POST"]),
+            Route(path, pages.unpublish(kind), methods=["PUT"]),
+            Route(f"{path}/{{orderHash}}", pages.order(kind), methods=["GET"]),
+        ]
+    inner = Starlette(
+        routes=_one_route_per_path(routes),
+        exception_handlers={PoolwrightError: _refused, HTTPException: _no_such_page, Exception: _our_bug},
+    )
+    inner.router.redirect_slashes = False
+    return _Front(inner, marketplace)
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class _Pages:
+    """One method per route."""
+
+    def __init__(self, marketplace: Marketplace) -> None:
+        self._config = marketplace.config
+        self._markets = marketplace.markets
+        self._feed = marketplace.feed
+        self._logins = marketplace.logins
+        self._metrics = marketplace.metrics
+        self._troubles = marketplace.troubles
+
+    def _market(self, params: Params) -> ChainMarket:
+        text = str(params.required("chainId"))
+        market = self._markets.get(int(text)) if text.isdecimal() and len(text) < 20 else None
+        if market is None:
+            raise invalid(f"chainId {text[:80]} is not supported")
+        return market
+
+    # --- orders ---------------------------------------------------------------------------------------------
+
+    def order_book(self, kind: Kind) -> Handler:
+        async def page(request: Request) -> Response:
+            params = Params(request.query_params)
+            market = self._market(params)
+            query, window = read_query(kind, params), read_window(params)
+            found = market.book.shelves[kind].page(
+                query, skip=window.skip, after=window.after, count=window.count
+            )
+            parts = [b'{"ok":true,"count":%d' % found.count]
+            if len(found.listings) == window.count:
+                if window.after is None:
+                    parts.append(b',"nextPage":%d' % (window.skip + window.count))
+                parts.append(b',"nextCursor":"%s"' % write_cursor(place_of(found.listings[-1])).encode())
+            parts += [b',"orders":', render_page(found.listings, market.chain_id), b"}"]
+            return Response(b"".join(parts), media_type="application/json")
+
+        return page
+
+    def order(self, kind: Kind) -> Handler:
+        async def page(request: Request) -> Response:
+            params = Params({**request.query_params, **request.path_params})
+            market = self._market(params)
+            document = await market.order(kind, OrderHash(params.hash("orderHash")), str(market.chain_id))
+            return Response(b'{"ok":true,' + document[1:], media_type="application/json")
+
+        return page
+
+    def publish(self, kind: Kind) -> Handler:
+        async def page(request: Request) -> Response:
+            market = self._market(Params(request.query_params))
+            raw = await read_bounded(request)
+            wallet = self._wallet(market, request)
+            body = read_body(raw)
+            order = read_order(kind, body)
+            expires = Params(body).optional_number("expiresAt") or 0
+            listing = await market.publish(order, wallet, expires=expires)
+            document = await market.order(kind, listing.hash, str(market.chain_id))
+            return Response(b'{"ok":true,"published":' + document + b"}", media_type="application/json")
+
+        return page
+
+    def unpublish(self, kind: Kind) -> Handler:
+        async def page(request: Request) -> Response:
+            market = self._market(Params(request.query_params))
+            raw = await read_bounded(request)
+            wallet = self._wallet(market, request)
+            wanted = read_unpublication(kind, read_body(raw))
+            if wanted.order_hash is not None:
+                gone = await market.unpublish(kind, wanted.order_hash, wallet)
+            else:
+                assert wanted.resource is not None
+                gone = await market.unpublish_of(kind, wanted.resource, wallet, only_last=wanted.only_last)
+            return _json({"ok": True, "unpublished": [str(each) for each in gone]})
+
+        return page
+
+    def _wallet(self, market: ChainMarket, request: Request) -> Any:
+        return self._logins.redeem(market.chain_id, request.headers.get("authorization"), time.monotonic())
+
+    async def challenge(self, request: Request) -> Response:
+        params = Params(request.query_params)
+        market = self._market(params)
+        typed = self._logins.challenge(market.chain_id, params.address("address"), time.monotonic())
+        return _json({"ok": True, "data": typed})
+
+    # --- what the watcher stored ----------------------------------------------------------------------------
+
+    async def deals(self, request: Request) -> Response:
+        params = Params(request.query_params)
+        market, query, window = self._market(params), read_deal_query(params), read_window(params)
+        documents, count = await asyncio.to_thread(
+            market.storage.deals, market.chain_id, query, skip=window.skip, count=window.count
+        )
+        return _documents("deals", documents, count, window.skip, window.count)
+
+    async def deal(self, request: Request) -> Response:
+        params = Params({**request.query_params, **request.path_params})
+        market = self._market(params)
+        document = await asyncio.to_thread(market.storage.deal, market.chain_id, params.hash("dealid"))
+        return _document(document, "deal")
+
+    async def categories(self, request: Request) -> Response:
+        params = Params(request.query_params)
+        market, window = self._market(params), read_window(params)
+        documents, count = await asyncio.to_thread(
+            market.storage.categories,
+            market.chain_id,
+            least=params.optional_number("minWorkClockTimeRef") or 0,
+            most=params.optional_number("maxWorkClockTimeRef"),
+            skip=window.skip,
+            count=window.count,
+        )
+        return _documents("categories", documents, count, window.skip, window.count)
+
+    async def category(self, request: Request) -> Response:
+        params = Params({**request.query_params, **request.path_params})
+        market = self._market(params)
+        document = await asyncio.to_thread(market.storage.category, market.chain_id, params.number("catid"))
+        return _document(document, "category", {"chainId": market.chain_id})
+
+    async def ohlc(self, request: Request) -> Response:
+        params = Params(request.query_params)
+        market, category = self._market(params), params.number("category")
+        documents, _ = await asyncio.to_thread(
+            market.storage.deals, market.chain_id, DealQuery(parties={}, category=category), skip=0, count=100
+        )
+        deals = [json.loads(document) for document in documents]
+        rows = [[deal["blockTimestamp"], deal["workerpool"]["price"], deal["volume"]] for deal in deals]
+        return _json({"ok": True, "ohlc": rows})
+
+    # --- the market itself ----------------------------------------------------------------------------------
+
+    async def version(self, request: Request) -> Response:
+        return _json({"ok": True, "version": importlib.metadata.version("poolwright")})
+
+    async def metrics(self, request: Request) -> Response:
+        params = Params(request.query_params)
+        if not params.has("chainId"):
+            self._metrics.look(list(self._markets.values()), self._feed.listeners)
+            return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        market = self._market(params)
+        block = market.cursor.number if market.cursor else 0
+        counts = {f"{kind.value}s": len(market.book.shelves[kind]) for kind in Kind}
+        return _json({"ok": True, "lastBlock": block, "checkpointBlock": block, **counts})
+
+    async def health(self, request: Request) -> Response:
+        troubles = self._troubles()
+        chains = [
+            {
+                "chainId": chain_id,
+                "block": market.cursor.number if market.cursor else None,
+                "orders": len(market.book),
+                **({"trouble": troubles[chain_id]} if chain_id in troubles else {}),
+            }
+            for chain_id, market in self._markets.items()
+        ]
+        return _json({"ok": not troubles, "chains": chains}, 503 if troubles else 200)
+
+    async def compass(self, request: Request) -> Response:
+        params = Params(request.path_params)
+        market = self._markets.get(request.path_params["chainId"])
+        url = market.settings.workerpool_urls.get(params.address("address")) if market else None
+        if url is None:
+            raise not_found("workerpool")
+        return _json({"apiUrl": url})
+
+    async def events(self, request: Request) -> Response:
+        params = Params(request.query_params)
+        market = self._market(params)
+        asked = params.text("topic", "orders")
+        if asked not in TOPICS:
+            raise invalid("topic must be one of the following values: orders, deals")
+        last = request.headers.get("last-event-id", "")
+        after = int(last) if last.isdecimal() and len(last) < 19 else None
+        return StreamingResponse(
+            _event_stream(self._feed, market.chain_id, frozenset({asked}), after),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    async def docs(self, request: Request) -> Response:
+        return HTMLResponse(docs.page())
+
+    async def openapi(self, request: Request) -> Response:
+        return _json(docs.openapi())
+
+
+async def _event_stream(
+    feed: Feed, chain_id: int, topics: frozenset[str], after: int | None
+) -> AsyncIterator[bytes]:
+    """News as server-sent events; `reset` says that some are missed and the market must be read again."""
+    yield b": welcome\n\n"
+    news = aiter(feed.listen(chain_id, topics, after))
+    pending: asyncio.Task[Any] | None = None
+    try:
+        while True:
+            pending = pending or asyncio.ensure_future(anext(news))
+            done, _ = await asyncio.wait({pending}, timeout=BEAT_SECONDS)
+            if not done:
+                yield b": alive\n\n"
+                continue
+            piece = pending.result()
+            pending = None
+            yield f"id: {piece.number}\nevent: {piece.name}\ndata: {piece.text}\n\n".encode()
+    except Missed:
+        yield b"event: reset\ndata: {}\n\n"
+    finally:
+        if pending is not None:
+            pending.cancel()
+
+
+# --- the frame ----------------------------------------------------------------------------------------------
+
+
+class _Front:
+    """Before and after every request: rate limit, CORS headers, counting."""
+
+    def __init__(self, app: ASGIApp, marketplace: Marketplace) -> None:
+        self._app = app
+        self._limit = RateLimit(marketplace.config.rate_limit, marketplace.config.rate_period_seconds)
+        self._trusts_proxy = marketplace.config.trusts_proxy
+        self._metrics = marketplace.metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        route = _route_of(scope["path"])
+        extra: list[tuple[bytes, bytes]] = list(CORS)
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *extra]
+                self._metrics.responses.labels(route, str(message["status"])).inc()
+                self._metrics.seconds.labels(route).observe(time.monotonic() - started)
+            await send(message)
+
+        if scope["method"] == "OPTIONS":
+            await Response(status_code=204, headers=PREFLIGHT)(scope, receive, with_headers)
+            return
+        try:
+            if self._limit.limit:
+                headers = {
+                    name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+                }
+                peer = (scope.get("client") or ("", 0))[0]
+                client = client_of(headers, peer, trusts_proxy=self._trusts_proxy)
+                told = self._limit.admit(client, started)
+                extra += [(name.lower().encode(), value.encode()) for name, value in told.items()]
+        except MarketRefusal as refusal:
+            await _answer(refusal)(scope, receive, with_headers)
+            return
+        await self._app(scope, receive, with_headers)
+
+
+def _route_of(path: str) -> str:
+    """The route's name for counting: never a value that a client chooses."""
+    first = path.strip("/").partition("/")[0]
+    return first if first in docs.ROUTES else "other"
+
+
+def _one_route_per_path(routes: list[Route]) -> list[Route]:
+    """Routes of one path with several methods as one, so that another verb is 405 with all of them."""
+    by_path: dict[str, list[Route]] = {}
+    for route in routes:
+        by_path.setdefault(route.path, []).append(route)
+    joined: list[Route] = []
+    for path, same in by_path.items():
+        verbs = {verb: route.endpoint for route in same for verb in route.methods or () if verb != "HEAD"}
+        if len(verbs) == 1:
+            joined.append(same[0])
+            continue
+
+        async def choose(request: Request, verbs: Mapping[str, Handler] = verbs) -> Response:
+            return await verbs["GET" if request.method == "HEAD" else request.method](request)
+
+        joined.append(Route(path, choose, methods=list(verbs)))
+    return joined
+
+
+def _json(body: object, status: int = 200) -> Response:
+    return Response(json.dumps(body), status_code=status, media_type="application/json")
+
+
+def _document(document: str | None, what: str, more: Mapping[str, object] | None = None) -> Response:
+    if document is None:
+        raise not_found(what)
+    return _json({"ok": True, **json.loads(document), **(more or {})})
+
+
+def _documents(name: str, documents: list[str], count: int, skip: int, size: int) -> Response:
+    following = f',"nextPage":{skip + size}' if len(documents) == size else ""
+    body = f'{{"ok":true,"{name}":[{",".join(documents)}],"count":{count}{following}}}'
+    return Response(body, media_type="application/json")
+
+
+def _answer(refusal: MarketRefusal) -> Response:
+    headers = {} if refusal.retry_after is None else {"Retry-After": str(refusal.retry_after)}
+    if refusal.status in (408, 413):
+        headers["Connection"] = "close"
+    answer = _json({"ok": False, "error": refusal.text}, refusal.status)
+    answer.headers.update(headers)
+    return answer
+
+
+async def _refused(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, PoolwrightError)
+    refusal = as_refusal(problem)
+    if refusal is None:
+        log.error("request failed", path=request.url.path, code=problem.code, reason=str(problem))
+        return _json({"ok": False, "error": "Internal error"}, 500)
+    if refusal.status >= 500:
+        log.warning("request must wait", path=request.url.path, reason=str(problem))
+    return _answer(refusal)
+
+
+async def _no_such_page(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, HTTPException)
+    return PlainTextResponse(problem.detail, status_code=problem.status_code, headers=problem.headers)
+
+
+async def _our_bug(request: Request, problem: Exception) -> Response:
+    if isinstance(problem, ClientDisconnect):
+        return Response(status_code=400)
+    log.error("request failed", path=request.url.path, exc_info=problem)
+    return _json({"ok": False, "error": "Internal error"}, 500)

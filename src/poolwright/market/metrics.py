@@ -1,0 +1,46 @@
+"""The market's numbers for Prometheus; a registry per market, so that several can live in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from poolwright.market.chain_market import ChainMarket
+from poolwright.orderbook.listing import Kind
+
+
+class Metrics:
+    """What is counted as it happens, and what is looked up when somebody asks."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.responses = Counter(
+            "poolwright_market_responses",
+            "Answers by route and status",
+            ["route", "status"],
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "poolwright_market_request_seconds",
+            "Time to an answer by route",
+            ["route"],
+            registry=self.registry,
+            buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0),
+        )
+        self.open_orders = Gauge(
+            "poolwright_market_open_orders", "Open orders", ["chain", "kind"], registry=self.registry
+        )
+        self.cursor = Gauge(
+            "poolwright_market_cursor_block", "Last block taken", ["chain"], registry=self.registry
+        )
+        self.listeners = Gauge("poolwright_market_listeners", "Listeners to the feed", registry=self.registry)
+
+    def look(self, markets: Sequence[ChainMarket], listeners: int) -> None:
+        """Read what is not counted."""
+        for market in markets:
+            chain = str(market.chain_id)
+            for kind in Kind:
+                self.open_orders.labels(chain, kind.value).set(len(market.book.shelves[kind]))
+            self.cursor.labels(chain).set(market.cursor.number if market.cursor else 0)
+        self.listeners.set(listeners)

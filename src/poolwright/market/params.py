@@ -1,0 +1,289 @@
+"""Queries and bodies of the routes: read and checked, refused in the words that clients compare (4.3)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, NoReturn
+
+from poolwright.market.errors import invalid
+from poolwright.market.rows import DealQuery
+from poolwright.orderbook.listing import MAX_SAFE, ORDER_OF, Kind, Place
+from poolwright.orderbook.query import ALL_TAGS, ANYBODY, UNRESTRICTED, Parties, Query, exactly, usable_by
+from poolwright.poco.errors import InputError
+from poolwright.poco.orders import Order
+from poolwright.poco.tags import Tag
+from poolwright.poco.types import Address, Hash32, OrderHash
+
+_WHOLE: Final = re.compile(r"-?[0-9]{1,30}", re.ASCII)
+_PARTIES: Final = ("app", "dataset", "workerpool", "requester")
+_CURSOR: Final = struct.Struct(">qQ32s")
+
+
+class Params:
+    """The query of one request, or one object of its body; every read names the field it refuses."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def has(self, name: str) -> bool:
+        return self._values.get(name) not in (None, "")
+
+    def required(self, name: str) -> Any:
+        if not self.has(name):
+            raise invalid(f"{name} is a required field")
+        return self._values[name]
+
+    def text(self, name: str, default: str = "") -> str:
+        value = self._values.get(name)
+        return default if value is None else str(value)
+
+    def address(self, name: str) -> Address:
+        value = self.required(name)
+        return read_address(name, value)
+
+    def optional_address(self, name: str) -> Address | None:
+        return self.address(name) if self.has(name) else None
+
+    def parties(self, name: str, *, strict: bool) -> Parties:
+        """A restriction filter: nothing, an address, or "any"."""
+        if not self.has(name):
+            return UNRESTRICTED
+        party = self._address_or_any(name)
+        if party is None:
+            return ANYBODY
+        return exactly(party) if strict else usable_by(party)
+
+    def resource(self, name: str) -> Parties:
+        """A filter by the thing itself: nothing or "any" for all, or an address."""
+        party = self._address_or_any(name) if self.has(name) else None
+        return ANYBODY if party is None else exactly(party)
+
+    def hash(self, name: str) -> Hash32:
+        return read_hash(name, self.required(name))
+
+    def tag(self, name: str, default: Tag) -> Tag:
+        return Tag(int.from_bytes(self.hash(name), "big")) if self.has(name) else default
+
+    def flag(self, name: str) -> bool:
+        value = self._values.get(name, False)
+        if value in (None, "", False, "false", "0"):
+            return False
+        if value in (True, "true", "1"):
+            return True
+        raise invalid(f"{name} must be a `boolean` type, but the final value was: `{_shown(value)}`.")
+
+    def number(self, name: str, *, least: int = 0, most: int = MAX_SAFE) -> int:
+        return read_number(name, self.required(name), least=least, most=most)
+
+    def optional_number(self, name: str, *, least: int = 0, most: int = MAX_SAFE) -> int | None:
+        return self.number(name, least=least, most=most) if self.has(name) else None
+
+    def _address_or_any(self, name: str) -> Address | None:
+        value = self._values[name]
+        if value == "any":
+            return None
+        try:
+            return Address.parse(value)
+        except InputError:
+            raise invalid(f'{name} is neither "any" nor a valid ethereum address') from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Which part of an answer: after the first `skip`, or behind a place; at most `count`."""
+
+    skip: int
+    count: int
+    after: Place | None = None
+
+
+def read_window(params: Params) -> Window:
+    """Page, offset or cursor. Raises MarketRefusal."""
+    if params.has("cursor"):
+        size = params.optional_number("pageSize", least=10, most=1000) or 20
+        return Window(skip=0, count=size, after=read_cursor(params.text("cursor")))
+    if params.has("pageIndex") or params.has("pageSize"):
+        size = params.optional_number("pageSize", least=10, most=1000) or 20
+        return Window(skip=(params.optional_number("pageIndex", most=10**9) or 0) * size, count=size)
+    return Window(skip=params.optional_number("page", most=10**12) or 0, count=20)
+
+
+def write_cursor(place: Place) -> str:
+    """A place as text for the next page's address."""
+    return base64.urlsafe_b64encode(_CURSOR.pack(*place)).decode().rstrip("=")
+
+
+def read_cursor(text: str) -> Place:
+    """The place that `write_cursor` wrote. Raises MarketRefusal."""
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        price, published, order_hash = _CURSOR.unpack(raw)
+    except (binascii.Error, ValueError, struct.error):
+        raise invalid("cursor is not one of this market") from None
+    return price, published, order_hash
+
+
+def read_query(kind: Kind, params: Params) -> Query:
+    """The filter of an order-book route. Raises MarketRefusal."""
+    own = kind.value.removesuffix("order")
+    if kind in (Kind.APP, Kind.DATASET) and not (params.has(own) or params.has(f"{own}Owner")):
+        raise invalid(f"{own} or {own}Owner is required")
+    parties: dict[str, Parties] = {}
+    for name in _PARTIES:
+        is_thing = name == own or (kind is Kind.REQUEST and name != "workerpool")
+        parties[name] = (
+            params.resource(name)
+            if is_thing
+            else params.parties(name, strict=params.flag(f"is{name.capitalize()}Strict"))
+        )
+    is_request, is_timed = kind is Kind.REQUEST, kind in (Kind.WORKERPOOL, Kind.REQUEST)
+    return Query(
+        kind=kind,
+        **parties,
+        beneficiary=params.optional_address("beneficiary") if is_request else None,
+        signer=None if is_request else params.optional_address(f"{own}Owner"),
+        category=params.optional_number("category") if is_timed else None,
+        min_trust=(params.optional_number("minTrust") or 0) if kind is Kind.WORKERPOOL else 0,
+        max_trust=params.optional_number("maxTrust") if is_request else None,
+        min_tag=params.tag("minTag", Tag(0)),
+        max_tag=params.tag("maxTag", ALL_TAGS),
+        min_volume=params.optional_number("minVolume", least=1) or 1,
+        bulk_only=params.flag("bulkOnly") if kind is Kind.DATASET else False,
+    )
+
+
+DEAL_PARAMS: Final[Mapping[str, str]] = {
+    **{name: name for name in ("requester", "beneficiary", "app", "dataset", "workerpool")},
+    "appOwner": "app_owner",
+    "datasetOwner": "dataset_owner",
+    "workerpoolOwner": "workerpool_owner",
+    **{f"{kind.value}Hash": f"{kind.value}_hash" for kind in Kind},
+}
+"""Query parameter of the deals route -> column."""
+
+
+def read_deal_query(params: Params) -> DealQuery:
+    """The filter of the deals route. Raises MarketRefusal."""
+    parties: dict[str, bytes] = {}
+    for name, column in DEAL_PARAMS.items():
+        if params.has(name):
+            parties[column] = params.hash(name) if name.endswith("Hash") else params.address(name)
+    return DealQuery(parties=parties, category=params.optional_number("category"))
+
+
+def read_order(kind: Kind, body: Mapping[str, Any]) -> Order:
+    """The signed order of a publication. Raises MarketRefusal naming the field."""
+    document = body.get("order", {})
+    if not isinstance(document, Mapping):
+        raise invalid("order must be a `object` type")
+    order_type = ORDER_OF[kind]
+    values: dict[str, Any] = {}
+    for each in fields(order_type):
+        name = f"order.{each.name}"
+        value = document.get(each.name)
+        if value is None or (value == "" and each.name != "params"):
+            raise invalid(f"{name} is a required field")
+        values[each.name] = _read_field(name, each.type, value, least=1 if each.name == "volume" else 0)
+    return order_type(**values)
+
+
+def _read_field(name: str, annotation: Any, value: object, *, least: int) -> Any:
+    match str(annotation):
+        case "Address":
+            return read_address(name, value)
+        case "Hash32":
+            return read_hash(name, value)
+        case "Tag":
+            return Tag(int.from_bytes(read_hash(name, value), "big"))
+        case "bytes":
+            if not isinstance(value, str) or not re.fullmatch(r"0x(?:[0-9a-fA-F]{2}){0,4096}", value):
+                raise invalid(f"{name} must be a hexstring")
+            return bytes.fromhex(value[2:])
+        case "str":
+            if not isinstance(value, str) or any("\ud800" <= each <= "\udfff" for each in value):
+                raise invalid(f"{name} must be a `string` type of Unicode text")
+            return value
+        case _:
+            return read_number(name, value, least=least)
+
+
+def read_number(name: str, value: object, *, least: int = 0, most: int = MAX_SAFE) -> int:
+    """A whole number, or its decimal digits. Raises MarketRefusal."""
+    if isinstance(value, bool) or not isinstance(value, int | str) or not _WHOLE.fullmatch(str(value)):
+        raise invalid(
+            f"{name} must be a `number` type, but the final value was: `NaN` "
+            f"(cast from the value `{_shown(value)}`)."
+        )
+    number = int(value)
+    if number < least:
+        raise invalid(f"{name} must be greater than or equal to {least}")
+    if number > most:
+        raise invalid(f"{name} must be less than or equal to {most}")
+    return number
+
+
+def read_address(name: str, value: object) -> Address:
+    """An address; mixed case must be the checksum. Raises MarketRefusal."""
+    try:
+        return Address.parse(value if isinstance(value, str) else "")
+    except InputError:
+        raise invalid(f"{name} is not a valid ethereum address") from None
+
+
+def read_hash(name: str, value: object) -> Hash32:
+    """32 bytes. Raises MarketRefusal."""
+    try:
+        return Hash32.parse(value if isinstance(value, str) else "")
+    except InputError:
+        raise invalid(f"{name} must be a bytes32 hexstring") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpublication:
+    """Which orders to take off: one by its hash, or the last or all on a resource."""
+
+    order_hash: OrderHash | None = None
+    resource: Address | None = None
+    only_last: bool = False
+
+
+def read_unpublication(kind: Kind, body: Mapping[str, Any]) -> Unpublication:
+    """The body of an unpublication (reference 4.8). Raises MarketRefusal."""
+    params = Params(body)
+    target = params.text("target", "unpublish_orderHash")
+    if target == "unpublish_orderHash":
+        return Unpublication(order_hash=OrderHash(params.hash("orderHash")))
+    if target not in ("unpublish_last", "unpublish_all"):
+        raise invalid(
+            "target must be one of the following values: unpublish_orderHash, unpublish_last, unpublish_all"
+        )
+    noun = "requester" if kind is Kind.REQUEST else kind.value.removesuffix("order")
+    return Unpublication(resource=params.address(noun), only_last=target == "unpublish_last")
+
+
+def read_body(raw: bytes) -> Mapping[str, Any]:
+    """A JSON object. Raises MarketRefusal that says where the JSON breaks."""
+    try:
+        body = json.loads(raw, parse_constant=_no_constant)
+    except json.JSONDecodeError as problem:
+        place = f"line {problem.lineno} column {problem.colno}"
+        raise invalid(f"the body is not JSON: {problem.msg} at {place}") from None
+    except (ValueError, RecursionError):
+        raise invalid("the body is not JSON") from None
+    if not isinstance(body, dict):
+        raise invalid("the body must be a JSON object")
+    return body
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value)[:80] if isinstance(value, str | int | float | bool) else type(value).__name__

@@ -1,0 +1,103 @@
+"""What a publication must know of the chain, read for many publications at once.
+
+Questions that come while an exchange is under way wait for the next one and travel together. Each exchange
+first asks which block is the newest and reads everything at that block; what was read at a block is kept
+until there is a newer one, so the owner of a pool is asked for once per block and not once per order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from poolwright.chain.blocks import at_block, newest_header
+from poolwright.chain.encoding import hex_data, read_data
+from poolwright.chain.reads import Question
+from poolwright.chain.reverts import is_missing_block, revert_reason
+from poolwright.chain.rpc import Request, Rpc, RpcError
+from poolwright.poco.errors import PeerError, Unavailable
+from poolwright.poco.types import BlockStamp
+
+MOST_KEPT: Final = 50_000
+"""Answers of one block that are kept."""
+TRIES: Final = 3
+"""How often a question is asked again of a node that lost the block it just told of."""
+
+
+class NoAnswer:
+    """The contract reverts, or there is no contract."""
+
+
+NO_ANSWER: Final = NoAnswer()
+
+
+class NewestReads:
+    """Reads at the newest block of one chain."""
+
+    def __init__(self, rpc: Rpc) -> None:
+        self._rpc = rpc
+        self._block: BlockStamp | None = None
+        self._kept: dict[tuple[bytes, bytes], Any] = {}
+        self._waiting: list[tuple[Sequence[Question[Any]], asyncio.Future[tuple[BlockStamp, list[Any]]]]] = []
+        self._aio_task: asyncio.Task[None] | None = None
+
+    async def ask(self, questions: Sequence[Question[Any]]) -> tuple[BlockStamp, list[Any]]:
+        """The newest block and the answers there; NO_ANSWER where the contract gives none.
+
+        Raises Unavailable when the node does not answer, PeerError or RpcError when it answers nonsense.
+        """
+        answer: asyncio.Future[tuple[BlockStamp, list[Any]]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((questions, answer))
+        if self._aio_task is None or self._aio_task.done():
+            self._aio_task = asyncio.create_task(self._serve(), name="newest-reads")
+        return await answer
+
+    async def _serve(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(0)  # whoever asks in this turn of the loop travels along
+            waiting, self._waiting = self._waiting, []
+            try:
+                await self._exchange([each for questions, _ in waiting for each in questions])
+                block = self._block
+                assert block is not None
+                for questions, answer in waiting:
+                    if not answer.done():
+                        answer.set_result((block, [self._kept[each.to, each.call] for each in questions]))
+            except Exception as problem:  # each who asked hears of it, a bug of ours included
+                for _, answer in waiting:
+                    if not answer.done():
+                        answer.set_exception(problem)
+
+    async def _exchange(self, questions: Sequence[Question[Any]]) -> None:
+        for _ in range(TRIES):
+            block = (await newest_header(self._rpc)).stamp
+            if block != self._block or len(self._kept) > MOST_KEPT:
+                self._kept.clear()
+                self._block = block
+            unknown = {
+                (each.to, each.call): each for each in questions if (each.to, each.call) not in self._kept
+            }
+            if not unknown or await self._read(unknown, block):
+                return
+        raise Unavailable("the node keeps losing its newest block", code="block-missing")
+
+    async def _read(self, unknown: dict[tuple[Any, bytes], Question[Any]], block: BlockStamp) -> bool:
+        requests: list[Request] = [
+            ("eth_call", [{"to": str(each.to), "data": hex_data(each.call)}, at_block(block)])
+            for each in unknown.values()
+        ]
+        outcomes = await self._rpc.batch_outcomes(requests)
+        for (key, question), outcome in zip(unknown.items(), outcomes, strict=True):
+            if isinstance(outcome, RpcError):
+                if is_missing_block(outcome):
+                    return False
+                if revert_reason(outcome) is None:
+                    raise outcome
+                self._kept[key] = NO_ANSWER
+                continue
+            try:
+                self._kept[key] = question.read(read_data(outcome, question.what))
+            except PeerError:  # an account without code answers nothing
+                self._kept[key] = NO_ANSWER
+        return True

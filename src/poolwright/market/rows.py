@@ -1,0 +1,142 @@
+"""What the market keeps: values that its storage writes and reads, and how orders become text and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Final
+
+from poolwright.orderbook.listing import ORDER_OF, Kind, Listing, Status, listing_of, order_of
+from poolwright.poco.orders import Order
+from poolwright.poco.tags import Tag
+from poolwright.poco.types import Address, BlockNumber, BlockStamp, DealId, Hash32, NRlc, OrderHash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderRow:
+    """A published order with its status; `blocks` says why a dead one may come back."""
+
+    listing: Listing
+    status: Status
+    remaining: int
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StakeRow:
+    """A wallet's free stake, as read at a block."""
+
+    wallet: Address
+    stake: NRlc
+    read_at: BlockNumber
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerRow:
+    """A resource's owner, as read at a block."""
+
+    resource: Address
+    owner: Address
+    read_at: BlockNumber
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DealRow:
+    """A deal: what it is searched by, and its public JSON."""
+
+    deal_id: DealId
+    block_number: BlockNumber
+    category: int
+    parties: Mapping[str, bytes]
+    """By the names of the columns: addresses of parties and owners, hashes of orders."""
+    document: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CategoryRow:
+    """A category: its id, its work clock in seconds, and its public JSON."""
+
+    category: int
+    timeref: int
+    document: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Commit:
+    """What is stored together or not at all."""
+
+    chain_id: int
+    orders: list[OrderRow] = field(default_factory=list)
+    unpublished: list[OrderHash] = field(default_factory=list)
+    stakes: list[StakeRow] = field(default_factory=list)
+    owners: list[OwnerRow] = field(default_factory=list)
+    deals: list[DealRow] = field(default_factory=list)
+    categories: list[CategoryRow] = field(default_factory=list)
+    cursor: BlockStamp | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DealQuery:
+    """Which deals; `parties` by the names of the columns, all must hold."""
+
+    parties: Mapping[str, bytes]
+    category: int | None = None
+
+
+PARTY_COLUMNS: Final = (
+    "requester",
+    "beneficiary",
+    "app",
+    "dataset",
+    "workerpool",
+    "app_owner",
+    "dataset_owner",
+    "workerpool_owner",
+    "apporder_hash",
+    "datasetorder_hash",
+    "workerpoolorder_hash",
+    "requestorder_hash",
+)
+
+
+def pack_order(listing: Listing) -> str:
+    """The signed order as JSON in lower-case hex: hashing checksums is left to who shows it."""
+    order = order_of(listing)
+    packed: dict[str, str | int] = {}
+    for each in fields(order):
+        value = getattr(order, each.name)
+        if isinstance(value, Tag):
+            packed[each.name] = str(value)
+        else:
+            packed[each.name] = "0x" + value.hex() if isinstance(value, bytes) else value
+    return json.dumps(packed, separators=(",", ":"))
+
+
+def unpack_order(kind: Kind, document: str) -> Order:
+    """The order that `pack_order` wrote."""
+    return ORDER_OF[kind].from_json(json.loads(document))
+
+
+def listing_from(
+    kind: Kind,
+    order_hash: bytes,
+    *,
+    document: str,
+    signer: bytes,
+    remaining: int,
+    published: int,
+    blocks: int,
+    expires: int,
+) -> Listing:
+    """A stored order as the book takes it."""
+    listing = listing_of(
+        unpack_order(kind, document),
+        OrderHash(Hash32(order_hash)),
+        signer=Address(signer),
+        remaining=remaining,
+        published=published,
+        expires=expires,
+    )
+    listing.blocks = blocks
+    return listing

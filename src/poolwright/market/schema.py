@@ -1,0 +1,108 @@
+"""The tables of the marketplace, the same on SQLite and PostgreSQL; `migrations/` makes and changes them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+)
+
+METADATA: Final = MetaData()
+
+ORDERS: Final = Table(
+    "orders",
+    METADATA,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("order_hash", LargeBinary(32), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("signer", LargeBinary(20), nullable=False),
+    Column("document", Text, nullable=False),
+    Column("remaining", BigInteger, nullable=False),
+    Column("status", String(8), nullable=False),
+    Column("blocks", Integer, nullable=False),
+    Column("published", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    PrimaryKeyConstraint("chain_id", "order_hash"),
+    Index("orders_by_status", "chain_id", "status"),
+)
+"""Every published order but those that were unpublished; `document` is the signed order's JSON."""
+
+STAKES: Final = Table(
+    "stakes",
+    METADATA,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("wallet", LargeBinary(20), nullable=False),
+    Column("stake", BigInteger, nullable=False),
+    Column("read_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("chain_id", "wallet"),
+)
+"""Free stake in nRLC of wallets that have, or had, orders; `read_at` is the block of the reading."""
+
+OWNERS: Final = Table(
+    "owners",
+    METADATA,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("resource", LargeBinary(20), nullable=False),
+    Column("owner", LargeBinary(20), nullable=False),
+    Column("read_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("chain_id", "resource"),
+)
+"""Owners of resources that have, or had, orders."""
+
+DEALS: Final = Table(
+    "deals",
+    METADATA,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("deal_id", LargeBinary(32), nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Column("category", BigInteger, nullable=False),
+    *(
+        Column(name, LargeBinary(20), nullable=False)
+        for name in ("requester", "beneficiary", "app", "dataset", "workerpool")
+    ),
+    *(
+        Column(name, LargeBinary(20), nullable=False)
+        for name in ("app_owner", "dataset_owner", "workerpool_owner")
+    ),
+    *(
+        Column(name, LargeBinary(32), nullable=False)
+        for name in ("apporder_hash", "datasetorder_hash", "workerpoolorder_hash", "requestorder_hash")
+    ),
+    Column("document", Text, nullable=False),
+    PrimaryKeyConstraint("chain_id", "deal_id"),
+    Index("deals_by_block", "chain_id", "block_number"),
+    Index("deals_by_requester", "chain_id", "requester", "block_number"),
+    Index("deals_by_category", "chain_id", "category", "block_number"),
+)
+
+CATEGORIES: Final = Table(
+    "categories",
+    METADATA,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("category", BigInteger, nullable=False),
+    Column("timeref", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
+    PrimaryKeyConstraint("chain_id", "category"),
+)
+
+CURSORS: Final = Table(
+    "cursors",
+    METADATA,
+    Column("chain_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("hub", LargeBinary(20), nullable=False),
+    Column("start_block", BigInteger, nullable=False),
+    Column("block_number", BigInteger),
+    Column("block_hash", LargeBinary(32)),
+    Column("block_time", BigInteger),
+)
+"""Which hub a chain's rows are of, and up to which block its logs are in the other tables."""
