@@ -74,7 +74,18 @@ STEPS: Final = {
     calls.finalize(TaskId(Hash32.zero()), b"", b"")[:4]: "finalize",
 }
 """The four transactions of a task, by selector, in their order."""
-PORTS: Final = ("--workers", "1", "--chain-port", "0", "--results-port", "0", "--scheduler-port", "0")
+PORTS: Final = (
+    "--workers",
+    "1",
+    "--chain-port",
+    "0",
+    "--results-port",
+    "0",
+    "--scheduler-port",
+    "0",
+    "--market-port",
+    "0",
+)
 TERMS: Final = Terms(
     tasks=1,
     trust=1,

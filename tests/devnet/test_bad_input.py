@@ -46,7 +46,7 @@ class Ground:
 
     def environment(self, daemon: str) -> dict[str, str]:
         """What the local network would tell the daemon, on ports that are free."""
-        ports = Ports(chain=0, results=free_port(), scheduler=free_port())
+        ports = Ports(chain=0, results=free_port(), scheduler=free_port(), market=free_port())
         programs = {
             "results": lambda: results_program(self.folder, ports),
             "scheduler": lambda: scheduler_program(self.folder, ports),
@@ -67,7 +67,9 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     folder = StateFolder(tmp_path_factory.mktemp("bad-input"))
     folder.create()
     with Anvil.start() as anvil, Node(anvil.url) as node:
-        services = Services(block_time=1, chain_url=anvil.url, results_url="", scheduler_url="")
+        services = Services(
+            block_time=1, chain_url=anvil.url, results_url="", scheduler_url="", market_url=""
+        )
         yield Ground(folder, provision(folder, services, workers=1, previous=None), node)
 
 
@@ -293,7 +295,9 @@ def test_scheduler_outlives_its_node_and_says_so_meanwhile(tmp_path: Path) -> No
     settings = AnvilSettings(port=free_port(), state=tmp_path / "chain.json")
     output = tmp_path / "scheduler.log"
     with Anvil.start(settings) as anvil, Node(anvil.url) as node:
-        services = Services(block_time=1, chain_url=anvil.url, results_url="", scheduler_url="")
+        services = Services(
+            block_time=1, chain_url=anvil.url, results_url="", scheduler_url="", market_url=""
+        )
         ground = Ground(folder, provision(folder, services, workers=0, previous=None), node)
         with running_scheduler(ground, output) as (process, url):
             anvil.stop()

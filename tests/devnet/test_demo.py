@@ -78,7 +78,7 @@ def test_demo_starts_a_network_pays_for_its_tasks_and_ends_the_network(state: Pa
 
 
 def test_tasks_complete_and_are_paid_once_when_scheduler_and_worker_are_killed(state: Path) -> None:
-    ports = network.UpOptions(state=state, chain_port=0, results_port=0, scheduler_port=0)
+    ports = network.UpOptions(state=state, chain_port=0, results_port=0, scheduler_port=0, market_port=0)
     network.up_detached(ports, lambda line: None)
     demo = start_demo(state, "--trust", "3", "--tasks", "2", "--args", "coral --width 240 --height 240")
     assert demo.stderr is not None
@@ -104,7 +104,9 @@ def test_tasks_complete_and_are_paid_once_when_scheduler_and_worker_are_killed(s
 
 
 def test_deal_that_cannot_be_paid_is_refused_in_one_line(state: Path) -> None:
-    ports = network.UpOptions(state=state, workers=0, chain_port=0, results_port=0, scheduler_port=0)
+    ports = network.UpOptions(
+        state=state, workers=0, chain_port=0, results_port=0, scheduler_port=0, market_port=0
+    )
     network.up_detached(ports, lambda line: None)
 
     code, told, said = ended(start_demo(state, "--price", "100000"))

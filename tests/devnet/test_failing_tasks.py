@@ -165,6 +165,8 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateFolder]:
         "0",
         "--scheduler-port",
         "0",
+        "--market-port",
+        "0",
     ]
     done = subprocess.run(
         [sys.executable, "-m", "poolwright", words[0], "--state", str(state), *words[1:]],

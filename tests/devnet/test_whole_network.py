@@ -20,7 +20,7 @@ from poolwright.devnet.record import require_network
 
 pytestmark = [pytest.mark.devnet, pytest.mark.chain, pytest.mark.engine]
 
-ANY_PORTS = ("--chain-port", "0", "--results-port", "0", "--scheduler-port", "0")
+ANY_PORTS = ("--chain-port", "0", "--results-port", "0", "--scheduler-port", "0", "--market-port", "0")
 PATIENCE_SECONDS = 180
 
 
@@ -149,7 +149,9 @@ def test_taken_port_is_named_with_its_option_and_nothing_is_left(state: Path) ->
         port = str(owner.getsockname()[1])
 
         done = poolwright(
-            "up", "--scheduler-port", port, "--chain-port", "0", "--results-port", "0", state=state
+            *("up", "--scheduler-port", port, "--chain-port", "0", "--results-port", "0"),
+            *("--market-port", "0"),
+            state=state,
         )
 
     assert done.returncode == 2

@@ -47,10 +47,11 @@ def up(
     chain_port: Annotated[int, typer.Option(help="Port of the chain; 0 = any free.")] = 8545,
     results_port: Annotated[int, typer.Option(help="Port of the result repository; 0 = any free.")] = 13200,
     scheduler_port: Annotated[int, typer.Option(help="Port of the scheduler; 0 = any free.")] = 13000,
+    market_port: Annotated[int, typer.Option(help="Port of the marketplace; 0 = any free.")] = 3000,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the network in the folder.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Run in the background.")] = False,
 ) -> None:
-    """Start the whole network: chain, contracts, wallets, results, scheduler, workers.
+    """Start the whole network: chain, contracts, wallets, results, market, scheduler, workers.
 
     Runs until Ctrl-C or `poolwright down`, and continues where it stopped when started again.
     """
@@ -63,6 +64,7 @@ def up(
         chain_port=chain_port,
         results_port=results_port,
         scheduler_port=scheduler_port,
+        market_port=market_port,
         fresh=fresh,
     )
     if detach:
@@ -99,7 +101,9 @@ def status(
 
 
 def logs(
-    part: Annotated[str | None, typer.Argument(help="chain, results, scheduler, worker-1, ...")] = None,
+    part: Annotated[
+        str | None, typer.Argument(help="chain, results, market, scheduler, worker-1, ...")
+    ] = None,
     state: StateOption = DEFAULT_STATE,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as lines come.")] = False,
     lines: Annotated[int, typer.Option("-n", "--lines", help="How many old lines.", min=0)] = 50,

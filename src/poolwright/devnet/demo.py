@@ -97,6 +97,7 @@ def _network_options(state: Path) -> network.UpOptions:
         chain_port=port(usual.chain_port),
         results_port=port(usual.results_port),
         scheduler_port=port(usual.scheduler_port),
+        market_port=port(usual.market_port),
     )
 
 

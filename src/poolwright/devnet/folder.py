@@ -4,7 +4,7 @@ network.json           what people and programs need to know
 iexec-8/, iexec-9/     chain.json for the official client, by its major version
 keystores/, passwords/ the wallets (0600)
 chain/                 the chain's saved state
-scheduler/, results/, worker-N/   databases and files of each part
+scheduler/, results/, market/, worker-N/   databases and files of each part
 logs/                  one log per part
 run/                   one record per running process; empty when the network is down
 """
@@ -100,7 +100,7 @@ class StateFolder:
 
         The supervisor's own log stays: this is the supervisor, and somebody may be reading along.
         """
-        ours = ["keystores", "passwords", "chain", "scheduler", "results", "iexec-8", "iexec-9"]
+        ours = ["keystores", "passwords", "chain", "scheduler", "results", "market", "iexec-8", "iexec-9"]
         for name in [*ours, *(path.name for path in self.root.glob("worker-*"))]:
             shutil.rmtree(self.root / name, ignore_errors=True)
         for log in (self.root / "logs").glob("*.log*"):

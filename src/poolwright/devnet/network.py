@@ -34,6 +34,7 @@ from poolwright.devnet.parts import (
     Program,
     chain_program,
     inherited_environment,
+    market_program,
     poolwright_command,
     results_program,
     scheduler_program,
@@ -72,6 +73,7 @@ class UpOptions:
     chain_port: int = 8545
     results_port: int = 13200
     scheduler_port: int = 13000
+    market_port: int = 3000
     """0 lets the kernel choose a port."""
     fresh: bool = False
     """Forget the network that was in the folder."""
@@ -86,13 +88,14 @@ class UpOptions:
             "--chain-port": self.chain_port,
             "--results-port": self.results_port,
             "--scheduler-port": self.scheduler_port,
+            "--market-port": self.market_port,
         }
         for option, port in ports.items():
             if not 0 <= port <= 65535:
                 raise _bad_option(option, "0 to 65535", port)
         chosen = [port for port in ports.values() if port]
         if len(chosen) != len(set(chosen)):
-            raise _bad_option("--chain-port, --results-port, --scheduler-port", "different ports", chosen)
+            raise _bad_option(", ".join(ports), "different ports", chosen)
 
 
 def up(options: UpOptions, say: Say) -> None:
@@ -273,12 +276,13 @@ class _LocalNetwork:
             "--chain-port": self._options.chain_port,
             "--results-port": self._options.results_port,
             "--scheduler-port": self._options.scheduler_port,
+            "--market-port": self._options.market_port,
         }
         for option, port in chosen.items():
             if port:
                 refuse_taken_port(HOST, port, option=option)
-        chain, results, scheduler = (port or free_port(HOST) for port in chosen.values())
-        return Ports(chain=chain, results=results, scheduler=scheduler)
+        chain, results, scheduler, market = (port or free_port(HOST) for port in chosen.values())
+        return Ports(chain=chain, results=results, scheduler=scheduler, market=market)
 
     def _programs(
         self, ports: Ports, settings: AnvilSettings, engine_url: str, previous: NetworkRecord | None
@@ -288,6 +292,7 @@ class _LocalNetwork:
             chain_url=ports.chain_url,
             results_url=ports.results_url,
             scheduler_url=ports.scheduler_url,
+            market_url=ports.market_url,
         )
 
         def chain_answers() -> bool:
@@ -303,6 +308,7 @@ class _LocalNetwork:
         return [
             chain_program(self._folder, settings, chain_answers),
             results_program(self._folder, ports),
+            market_program(self._folder, ports),
             scheduler_program(self._folder, ports),
             *(
                 worker_program(
@@ -340,6 +346,7 @@ class _LocalNetwork:
             f"  chain      {record.chain_url}  chain id {record.chain_id}, {every}",
             f"  results    {record.results_url}",
             f"  scheduler  {record.scheduler_url}  workerpool {record.workerpool}",
+            f"  market     {record.market_url}",
             f"  workers    {self._options.workers}",
             f"  files      {self._folder.network_file}, chain.json in iexec-8/ and iexec-9/",
             "Stop it with Ctrl-C or `poolwright down`.",
@@ -428,6 +435,7 @@ def _as_words(options: UpOptions, folder: StateFolder) -> list[str]:
         "--chain-port", str(options.chain_port),
         "--results-port", str(options.results_port),
         "--scheduler-port", str(options.scheduler_port),
+        "--market-port", str(options.market_port),
     ]  # fmt: skip
     return [*words, "--fresh"] if options.fresh else words
 

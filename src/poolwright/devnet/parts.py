@@ -30,17 +30,24 @@ GAS_PRICE_MULTIPLIER = "1.3"
 GAS_PRICE_CAP = "22000000000"
 """Wei; the official services' defaults (reference: scheduler-worker.md section 10)."""
 
-OPERATOR_PREFIXES = ("IEXEC_", "POOL_ADDRESS")
+MARKET_CHAIN = "POOLWRIGHT_LOCAL"
+"""The local chain's name among the market's settings."""
+
+OPERATOR_PREFIXES = (
+    *("IEXEC_", "POOL_ADDRESS", "POOLWRIGHT_MARKET_", f"{MARKET_CHAIN}_"),
+    *("RATE_LIMIT_", "MAX_OPEN_ORDERS_PER_WALLET"),
+)
 PROBE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """Where the network's three services listen."""
+    """Where the network's four services listen."""
 
     chain: int
     results: int
     scheduler: int
+    market: int
 
     @property
     def chain_url(self) -> str:
@@ -53,6 +60,10 @@ class Ports:
     @property
     def scheduler_url(self) -> str:
         return f"http://{HOST}:{self.scheduler}"
+
+    @property
+    def market_url(self) -> str:
+        return f"http://{HOST}:{self.market}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +96,32 @@ def results_program(folder: StateFolder, ports: Ports) -> Program:
         environment=environment,
         answers=lambda: health(ports.results_url),
         url=ports.results_url,
+    )
+
+
+def market_program(folder: StateFolder, ports: Ports) -> Program:
+    """The marketplace, which also tells clients where the pool's scheduler listens (compass)."""
+
+    def environment(record: NetworkRecord) -> dict[str, str]:
+        return {
+            "CHAINS": MARKET_CHAIN,
+            f"{MARKET_CHAIN}_CHAIN_ID": str(record.chain_id),
+            f"{MARKET_CHAIN}_ETH_RPC_HOST": record.chain_url,
+            f"{MARKET_CHAIN}_IEXEC_ADDRESS": str(record.hub),
+            f"{MARKET_CHAIN}_START_BLOCK": str(record.start_block),
+            f"{MARKET_CHAIN}_POLL_SECONDS": f"{min(record.block_time, 1.0):g}",
+            f"{MARKET_CHAIN}_WORKERPOOL_API_URLS": f"{record.workerpool}={ports.scheduler_url}",
+            "POOLWRIGHT_MARKET_HOST": HOST,
+            "PORT": str(ports.market),
+            "POOLWRIGHT_MARKET_DATABASE_URL": f"sqlite:///{folder.part('market') / 'market.db'}",
+        }
+
+    return Program(
+        part=Part(name="market", rank=1, needs=frozenset({"chain"})),
+        command=lambda: poolwright_command("market", "run"),
+        environment=environment,
+        answers=lambda: health(ports.market_url),
+        url=ports.market_url,
     )
 
 

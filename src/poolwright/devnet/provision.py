@@ -59,6 +59,7 @@ class Services:
     chain_url: str
     results_url: str
     scheduler_url: str
+    market_url: str
 
 
 def provision(
@@ -79,6 +80,7 @@ def provision(
         chain_url=services.chain_url,
         results_url=services.results_url,
         scheduler_url=services.scheduler_url,
+        market_url=services.market_url,
     )
 
 
@@ -193,5 +195,6 @@ def _record(
         chain_url=services.chain_url,
         results_url=services.results_url,
         scheduler_url=services.scheduler_url,
+        market_url=services.market_url,
         wallets=wallets,
     )

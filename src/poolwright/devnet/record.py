@@ -52,6 +52,7 @@ class NetworkRecord:
     chain_url: str
     results_url: str
     scheduler_url: str
+    market_url: str
     wallets: dict[str, WalletRecord]
 
 
@@ -111,6 +112,7 @@ def to_json(record: NetworkRecord) -> dict[str, Any]:
             "chain": record.chain_url,
             "results": record.results_url,
             "scheduler": record.scheduler_url,
+            "market": record.market_url,
         },
         "wallets": {
             name: {
@@ -141,6 +143,7 @@ def from_json(content: dict[str, Any]) -> NetworkRecord:
         chain_url=services["chain"],
         results_url=services["results"],
         scheduler_url=services["scheduler"],
+        market_url=services.get("market", ""),  # a network from before there was one; `up` writes it anew
         wallets={
             name: WalletRecord(
                 role=wallet["role"],
@@ -160,6 +163,9 @@ def client_chains(record: NetworkRecord, major: int) -> dict[str, Any]:
         "host": record.chain_url,
         "hub": str(record.hub),
         "ipfsGateway": record.results_url,
+        "iexecGateway": record.market_url,
+        "compass": record.market_url,
+        "sms": record.market_url,  # keeps no secrets: a client that asks for one is told that there is none
     }
     if major < 9:
         chain |= {"resultProxy": record.results_url, "native": False, "useGas": True}

@@ -22,7 +22,7 @@ from poolwright.poco.errors import InputError
         (UpOptions(workers=65), "option --workers, expected 0 to 64, got 65"),
         (UpOptions(block_time=0), "option --block-time, expected 0.1 to 3600 seconds, got 0"),
         (UpOptions(chain_port=70000), "option --chain-port, expected 0 to 65535, got 70000"),
-        (UpOptions(results_port=13000), "expected different ports, got [8545, 13000, 13000]"),
+        (UpOptions(results_port=13000), "expected different ports, got [8545, 13000, 13000, 3000]"),
     ],
 )
 def test_option_that_cannot_be_is_named(options: UpOptions, message: str) -> None:
@@ -33,7 +33,7 @@ def test_option_that_cannot_be_is_named(options: UpOptions, message: str) -> Non
 
 
 def test_any_free_port_may_be_asked_for_all_three() -> None:
-    UpOptions(chain_port=0, results_port=0, scheduler_port=0).check()
+    UpOptions(chain_port=0, results_port=0, scheduler_port=0, market_port=0).check()
 
 
 def test_callers_settings_do_not_reach_the_daemons() -> None:
@@ -45,7 +45,7 @@ def test_callers_settings_do_not_reach_the_daemons() -> None:
 
 
 def test_every_daemon_hears_of_the_chain_and_the_worker_of_its_wallet(tmp_path: Path) -> None:
-    ports = parts.Ports(chain=1, results=2, scheduler=3)
+    ports = parts.Ports(chain=1, results=2, scheduler=3, market=4)
     worker = parts.worker_program(
         StateFolder(tmp_path), ports, 1, slots=4, engine="unix:///e.sock", record_of=lambda: RECORD
     )

@@ -33,6 +33,7 @@ RECORD = NetworkRecord(
     chain_url="http://127.0.0.1:8545",
     results_url="http://127.0.0.1:13200",
     scheduler_url="http://127.0.0.1:13000",
+    market_url="http://127.0.0.1:3000",
     wallets={
         "worker-1": WalletRecord(
             role="worker",
@@ -59,7 +60,7 @@ def test_network_json_has_the_published_keys() -> None:
         content
     )
     assert set(content["registries"]) == {"app", "dataset", "workerpool"}
-    assert set(content["services"]) == {"chain", "results", "scheduler"}
+    assert set(content["services"]) == {"chain", "results", "scheduler", "market"}
     assert set(content["wallets"]["worker-1"]) == {"role", "address", "keystore", "passwordFile"}
     assert from_json(json.loads(json.dumps(content))) == RECORD
 

@@ -39,6 +39,7 @@ def test_the_chain_json_of_our_network_is_read_in_both_generations(major: int) -
         chain_url="http://127.0.0.1:8745",
         results_url="http://127.0.0.1:8746",
         scheduler_url="http://127.0.0.1:8747",
+        market_url="http://127.0.0.1:8748",
         wallets={},
     )
 
