@@ -98,6 +98,12 @@ class Replicate:
         ready = self.reached is S.REVEALED or self.reached in UPLOAD_FAILED
         return ready and not self.is_lost and not self.is_finished
 
+    def may_report(self, status: ReplicateStatus) -> bool:
+        """Whether the worker may say this now; one that comes back goes on from where it was."""
+        if not is_legal(Mover.WORKER, self.status, status):
+            return False
+        return self.status is not S.RECOVERING or status in AHEAD.get(self.reached, ())
+
     @property
     def uploads(self) -> int:
         """How often it has said that the result is in the repository."""
@@ -123,10 +129,8 @@ def moved(
     message: str | None = None,
 ) -> Replicate | None:
     """The replicate after one legal move, or None when the table has no such move."""
-    if not is_legal(mover, replicate.status, status):
-        return None
-    is_back = mover is Mover.WORKER and replicate.status is S.RECOVERING
-    if is_back and status not in AHEAD.get(replicate.reached, ()):
+    is_worker = mover is Mover.WORKER
+    if not (replicate.may_report(status) if is_worker else is_legal(mover, replicate.status, status)):
         return None
     stage = Stage(status=status, at=at, cause=cause, message=message)
     return replace(replicate, life=(*replicate.life, stage))

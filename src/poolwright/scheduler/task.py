@@ -56,7 +56,7 @@ from poolwright.scheduler.events import (
 )
 from poolwright.scheduler.replicate import Replicate, created, moved
 from poolwright.wire.messages import AbortCause
-from poolwright.wire.statuses import UNCOMPLETABLE, Mover, ReplicateStatus, is_legal
+from poolwright.wire.statuses import UNCOMPLETABLE, Mover, ReplicateStatus
 
 S = ReplicateStatus
 
@@ -670,7 +670,7 @@ def _dismiss(
     dismissed = [r for r in task.replicates if not r.is_finished and r not in spare]
     aborts = _abort(task, dismissed, cause)
     for r in dismissed:
-        if not is_legal(Mover.WORKER, r.status, S.ABORTED_ON_CONSENSUS_REACHED):
+        if not r.may_report(S.ABORTED_ON_CONSENSUS_REACHED):
             task = _close(task, r.worker, None, now, reason)
     return task, aborts
 

@@ -290,6 +290,20 @@ def test_a_lost_revealer_is_asked_when_it_is_back() -> None:
     assert uploads(step.effects) == [ALICE]
 
 
+def test_one_that_came_back_from_a_failed_upload_is_closed_at_the_claim() -> None:
+    """Found by simulation, seed 186: its word that it has stopped is none it may say, and was waited for."""
+    task = f.uploading_task()
+    task = f.told(task, f.upload_missing(task.id)).task
+    task = tasks.lose_worker(task, ALICE, Timestamp(START + 200)).task
+    task = tasks.recover_worker(task, ALICE, Timestamp(START + 210), remembers=True).task
+    assert status_of(task) is S.RECOVERING
+
+    ended = f.told(task, f.claimed(task.id))
+
+    assert status_of(ended.task) is S.FAILED
+    assert [type(effect) for effect in ended.effects] == [TellWorkerAbort]
+
+
 def test_an_upload_verified_twice_finalizes_once() -> None:
     task = f.told(f.uploading_task(), f.upload_verified(f.received_task().id)).task
 
