@@ -123,10 +123,12 @@ class Checks:
         if escrow.balances[poco.hub] != frozen:
             raise AssertionError(f"frozen: expected {frozen} nRLC, the hub has {escrow.balances[poco.hub]}")
 
-    def count(self) -> tuple[int, int]:
-        """How many tasks the chain has ended, and how many of them with a result."""
-        ends = [event for _, event in self._events() if isinstance(event, _ENDS)]
-        return len(ends), sum(isinstance(event, hub_events.TaskFinalize) for event in ends)
+    def count(self) -> tuple[int, int, int]:
+        """How many tasks the chain has ended, how many of them with a result, how many stakes were lost."""
+        logged = [event for _, event in self._events()]
+        ends = [event for event in logged if isinstance(event, _ENDS)]
+        completed = sum(isinstance(event, hub_events.TaskFinalize) for event in ends)
+        return len(ends), completed, sum(isinstance(event, hub_events.FaultyContribution) for event in logged)
 
     # --- at the end ---------------------------------------------------------------------------------------
 

@@ -32,6 +32,8 @@ class Outcome:
     """Real ones."""
     tasks: int
     completed: int
+    seized: int
+    """How often a worker lost its stake."""
 
     @property
     def hash(self) -> str:
@@ -59,7 +61,7 @@ def play(
         world.run()
     except Exception as problem:  # whatever broke is the finding
         failure = problem
-    tasks, completed = world.checks.count()
+    tasks, completed, seized = world.checks.count()
     return Outcome(
         seed=seed,
         faults=faults,
@@ -70,6 +72,7 @@ def play(
         seconds=time.perf_counter() - started,
         tasks=tasks,
         completed=completed,
+        seized=seized,
     )
 
 

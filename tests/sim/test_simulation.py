@@ -1,0 +1,113 @@
+"""The simulated pool: seeds under faults, the corpus of those that once failed, and that a seed is one story.
+
+`make sim SEEDS=2000` plays more of them; this is the share of every test run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from poolwright.devnet.simulation import checks as checks_module
+from poolwright.devnet.simulation.__main__ import main
+from poolwright.devnet.simulation.faults import RANGES, Faults, drawn
+from poolwright.devnet.simulation.runs import Outcome, play, shrunk, told
+from poolwright.devnet.simulation.story import ALL_MOVES, Coverage
+from poolwright.devnet.simulation.world import Size, plans
+from poolwright.poco.tags import NO_TAG
+from poolwright.wire.statuses import MOVES, Mover, ReplicateStatus
+
+CORPUS = [
+    int(line.split()[0])
+    for line in (Path(__file__).parent / "corpus.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+]
+SEEDS = range(1, 21)
+
+
+def check(outcome: Outcome) -> None:
+    assert outcome.failure is None, "\n".join(told(outcome))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_everything_holds_under_faults(seed: int) -> None:
+    check(play(seed))
+
+
+@pytest.mark.parametrize("seed", CORPUS)
+def test_a_seed_that_once_failed_holds(seed: int) -> None:
+    check(play(seed))
+
+
+def test_without_faults_every_task_that_can_be_completed_is_and_nobody_loses_stake() -> None:
+    size = Size(workers=10, deals=6, seconds=600)
+    deals = tuple(replace(deal, tag=NO_TAG) for deal in plans(3, size, Faults()))
+
+    outcome = play(3, Faults(), size, deals)
+
+    check(outcome)
+    assert outcome.tasks == sum(deal.tasks for deal in outcome.deals)
+    assert outcome.completed == outcome.tasks
+    assert outcome.seized == 0
+
+
+def test_a_seed_tells_the_same_story_each_time() -> None:
+    first, second = play(7), play(7)
+
+    assert first.hash == second.hash
+    assert [str(line) for line in first.story.lines] == [str(line) for line in second.story.lines]
+
+
+def test_another_seed_tells_another_story() -> None:
+    assert play(7).hash != play(8).hash
+
+
+def test_every_kind_of_fault_has_a_range_and_is_drawn_by_some_seed() -> None:
+    names = {kind.name for kind in fields(Faults)}
+    seeds = [drawn(seed) for seed in range(60)]
+    drawn_kinds = {name for name in names if any(getattr(faults, name) for faults in seeds)}
+
+    assert RANGES.keys() == names
+    assert drawn_kinds == names
+
+
+def test_a_broken_rule_is_told_with_its_faults_and_how_to_see_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A pool that is never quiet: the story says what is missing, and shrinks to nothing that matters."""
+
+    def broken(self: checks_module.Checks) -> None:
+        raise AssertionError("money is gone")
+
+    monkeypatch.setattr(checks_module.Checks, "at_the_end", broken)
+    failed = play(9, replace(Faults(), cuts=5.0, liars=0.3))
+
+    smallest = shrunk(failed)
+    lines = told(smallest)
+
+    assert smallest.faults == Faults()
+    assert smallest.deals == ()
+    assert lines[0] == "seed 9 FAILED: AssertionError: money is gone"
+    assert lines[-1] == "again: make sim SEED=9"
+
+
+def test_the_last_lines_say_how_much_was_reached(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seed", "3"]) == 0
+
+    *_, statuses, moves, speed = capsys.readouterr().out.splitlines()
+    assert statuses.startswith("statuses reached ")
+    assert statuses.endswith("/36")
+    assert moves.endswith(f"/{len(ALL_MOVES)}")
+    assert "simulated seconds" in speed
+
+
+def test_coverage_names_what_is_missing() -> None:
+    coverage = Coverage()
+    coverage.statuses.update(ReplicateStatus)
+    coverage.moves.update(ALL_MOVES)
+    coverage.moves.discard((Mover.WORKER, ReplicateStatus.CREATED, ReplicateStatus.RUNNING))
+
+    assert list(coverage.missing()) == ["worker: CREATED -> RUNNING"]
+    assert len(ALL_MOVES) == sum(len(targets) for table in MOVES.values() for targets in table.values())
