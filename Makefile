@@ -3,6 +3,8 @@
 PY := .venv/bin/python
 ARGS ?=
 ONLY ?=
+SEEDS ?= 200
+SEED ?=
 
 .PHONY: help setup env check test sim demo up down bench lock clean
 .DEFAULT_GOAL := help
@@ -25,9 +27,8 @@ check: env  ## Format, lint, types, import rules, unit and property tests
 test: setup  ## Every test, with a real chain and real containers
 	@$(PY) -m pytest -q $(ARGS)
 
-sim: env  ## Simulate a whole pool under faults (not there yet)
-	@echo "make sim: the simulator is not written yet; expected tests/sim, got none; run 'make test' instead" >&2
-	@exit 2
+sim: env  ## Simulate a pool under faults (SEEDS=200, or SEED=17 for one)
+	@$(PY) -m poolwright.devnet.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
 
 demo: setup  ## Bring a network up and pay a worker for a real task
 	@.venv/bin/poolwright demo $(ARGS)
