@@ -14,10 +14,10 @@ from poolwright.poco.tags import Tag
 
 _RESTRICTIONS: Final = ("apprestrict", "datasetrestrict", "workerpoolrestrict", "requesterrestrict")
 _KEPT: Final = {
-    "apporder": ("app", *_RESTRICTIONS[1:]),
-    "datasetorder": ("dataset", "apprestrict", *_RESTRICTIONS[2:]),
-    "workerpoolorder": ("category", "trust", "workerpool", *_RESTRICTIONS[:2], "requesterrestrict"),
-    "requestorder": ("app", "dataset", "workerpool", "requester", "beneficiary", "category", "trust"),
+    "apporder": ("app", "tag", *_RESTRICTIONS[1:]),
+    "datasetorder": ("dataset", "tag", "apprestrict", *_RESTRICTIONS[2:]),
+    "workerpoolorder": ("category", "tag", "trust", "workerpool", *_RESTRICTIONS[:2], "requesterrestrict"),
+    "requestorder": ("app", "dataset", "workerpool", "requester", "beneficiary", "category", "tag", "trust"),
 }
 _PRICE: Final = {
     "apporder": "appprice",
@@ -32,10 +32,9 @@ def raw_item(kind: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     order = entry.get("order") or {}
     return {
         "orderHash": entry.get("orderHash"),
-        **{name: order.get(name) for name in _KEPT[kind]},
-        "tag": order.get("tag"),
         "price": order.get(_PRICE[kind]),
         "remaining": entry.get("remaining"),
+        **{name: order.get(name) for name in _KEPT[kind]},
     }
 
 

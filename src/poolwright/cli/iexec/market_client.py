@@ -193,9 +193,10 @@ class MarketClient(HttpService):
     # --- writes ---------------------------------------------------------------------------------------------
 
     async def publish(self, kind: str, order: Mapping[str, str], wallet: Wallet) -> str:
-        """Publish a signed order; returns its hash as the market computed it."""
+        """Publish a signed order; returns its hash as the market computed it, from its document or bare."""
         answer = await self._authorized("POST", kind, {"order": order}, wallet)
-        return str(answer.get("published"))
+        published = answer.get("published")
+        return str(published.get("orderHash") if isinstance(published, dict) else published)
 
     async def unpublish(self, kind: str, hash_: str, wallet: Wallet) -> str:
         """Take one order off the market; returns its hash."""
