@@ -219,7 +219,7 @@ def _chain_moves() -> dict[ReplicateStatus, _Set]:
 def _pool_moves() -> dict[ReplicateStatus, _Set]:
     moves: dict[ReplicateStatus, set[ReplicateStatus]] = {status: set() for status in ReplicateStatus}
     for status in _ALIVE - {S.RECOVERING}:
-        moves[status] |= {S.WORKER_LOST, S.RECOVERING, S.FAILED}
+        moves[status] |= {S.WORKER_LOST, S.FAILED}  # to RECOVERING one comes from WORKER_LOST only
     moves[S.RECOVERING] |= {S.WORKER_LOST, S.FAILED}
     moves[S.WORKER_LOST] |= {S.RECOVERING, S.FAILED, S.RESULT_UPLOAD_REQUEST_FAILED, S.RESULT_UPLOAD_FAILED}
     for status in UNCOMPLETABLE:
