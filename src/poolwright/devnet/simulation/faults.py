@@ -18,6 +18,8 @@ class Faults:
     # Connections
     cuts: float = 0.0
     """Per worker and hour; what is under way on the connection is lost."""
+    partitions: float = 0.0
+    """Per worker and hour: it does not reach the scheduler for up to ten minutes."""
     doubled_messages: float = 0.0
     slow_messages: float = 0.0
     """Of a message to take up to half a minute."""
@@ -63,7 +65,7 @@ class Faults:
     colluders: float = 0.0
     """Liars who agree with each other."""
     babblers: float = 0.0
-    """Workers that report statuses at random."""
+    """Workers that report what is not so, half of it legal where the scheduler thinks that they are."""
     leavers: float = 0.0
     """Workers that leave for good."""
     poor_in_gas: float = 0.0
@@ -96,6 +98,7 @@ class Faults:
 
 RANGES: Final[dict[str, float]] = {
     "cuts": 20.0,
+    "partitions": 4.0,
     "doubled_messages": 0.3,
     "slow_messages": 0.2,
     "rpc_outages": 2.0,

@@ -117,6 +117,7 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
         self._scheduler = scheduler
         self._workerpool = workerpool
         self._repository = repository
+        self.offline_until = 0
         self._link: Connection | None = None
         self._letters: Letters[Report] = Letters()
         super().__init__(mind=WorkerMind(), disk=disk, **parts)
@@ -173,6 +174,9 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
 
     def _connect(self) -> None:
         if self._link is not None:
+            return
+        if self._clock.now < self.offline_until and not self.chance.is_calm:
+            self._connect_soon(15 * SECOND)
             return
         link = self._link = Connection(self.address, (self._scheduler, self), self._clock, self.chance)
         ledger, received = self.disk.marks.get(_RECEIVED, (None, 0))
@@ -233,18 +237,13 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
             Reported(sequence=number, task_id=report.task_id, status=report.status, details=details)
         )
 
-    def babble(self) -> None:
-        """Say something about a task of ours that is not so."""
-        if not self.is_up or not self.state.by_task:
-            return
-        chance = self.chance.of("babble")
-        task_id = chance.choice(list(self.state.by_task))
-        report = Report(
-            task_id=task_id, status=chance.choice(list(ReplicateStatus)), number=-chance.randint(100, 10**9)
-        )
-        number = self.disk.add(SCHEDULER_LANE, report)
-        if number is not None:
-            self.post(SCHEDULER_LANE, number, report)
+    def babble(self, task_id: TaskId, status: ReplicateStatus) -> None:
+        """Say something about a task that is not so."""
+        number = -self.chance.of("babble").randint(100, 10**9)
+        report = Report(task_id=task_id, status=status, number=number)
+        effect_id = self.disk.add(SCHEDULER_LANE, report)
+        if effect_id is not None:
+            self.post(SCHEDULER_LANE, effect_id, report)
 
     # --- effects ------------------------------------------------------------------------------------------
 

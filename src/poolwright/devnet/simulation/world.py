@@ -42,6 +42,7 @@ from poolwright.poco.types import Address, Hash32, NRlc, Seconds, Timestamp, Wor
 from poolwright.scheduler.effects import Submission, Submit, identity
 from poolwright.scheduler.events import PoolEvent
 from poolwright.scheduler.pool import Pool
+from poolwright.wire.statuses import MOVES, Mover, ReplicateStatus
 
 TIMEREFS: Final = (60, 120, 300)
 """Work clocks of the categories, seconds."""
@@ -278,6 +279,7 @@ class World(Observer):
         for worker in self.crew:
             self._again("worker_crashes", partial(self._kill, worker))
             self._again("cuts", partial(self._cut, worker))
+            self._again("partitions", partial(self._part, worker))
             self._again("rpc_outages", partial(self._cut_off, worker.node))
             self._again("moved_stakes", partial(self._move_stake, worker))
             if worker.habits.babbles:
@@ -329,11 +331,31 @@ class World(Observer):
         self.story.note("repository", "is down", None)
         self.repository.down_until = self.clock.now + self.chance.of("outages").randint(5, 1200) * SECOND
 
+    def _part(self, worker: WorkerProcess) -> None:
+        self.story.note(worker.name, "is parted from the scheduler", None)
+        worker.offline_until = self.clock.now + self.chance.of("outages").randint(5, 600) * SECOND
+        worker.cut()
+
     def _babble(self, worker: WorkerProcess) -> None:
+        """A worker says what is not so: half of it is legal where the scheduler thinks that it is."""
         if self.chance.is_calm:
             return
-        worker.babble()
-        self.clock.after(self.chance.of("babble").randint(1, 60) * SECOND, lambda: self._babble(worker))
+        draw = self.chance.of("babble")
+        self.clock.after(draw.randint(1, 40) * SECOND, partial(self._babble, worker))
+        if not worker.is_up or not self.scheduler.is_up:
+            return
+        known = [
+            (task.id, replicate.status)
+            for task in self.scheduler.state.tasks.values()
+            for replicate in task.replicates
+            if replicate.worker == worker.address and not replicate.is_finished
+        ]
+        if known:
+            task_id, status = draw.choice(known)
+            legal = sorted(MOVES[Mover.WORKER].get(status, ()))
+            worker.babble(
+                task_id, draw.choice(legal if legal and draw.random() < 0.5 else list(ReplicateStatus))
+            )
 
     def _leave(self, worker: WorkerProcess) -> None:
         if not self.chance.is_calm:
