@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 import click
 
 from poolwright.cli.iexec import chains, prompts, wallets
-from poolwright.cli.iexec.errors import IexecError
 from poolwright.cli.iexec.output import Outcome, Output
 from poolwright.poco.errors import PoolwrightError
 from poolwright.poco.types import Address
@@ -261,8 +260,3 @@ def spoken(context: click.Context) -> str:
         words.insert(0, at.info_name or "")
         at = at.parent
     return " ".join([PROGRAM, *words[1:]])
-
-
-def refuse(text: str, *, expected: str = "", got: str = "", next_step: str = "") -> NoReturn:
-    """Raise IexecError."""
-    raise IexecError(text, expected=expected, got=got, next_step=next_step)

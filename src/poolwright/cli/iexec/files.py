@@ -46,28 +46,24 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def write_json(folder: Path, name: str, content: Mapping[str, Any], *, mode: int = 0o644) -> Path:
+def write_json(folder: Path, name: str, content: Mapping[str, Any], *, mode: int | None = None) -> Path:
     """Replace one of the folder's files in one step; returns its path. Raises IexecError.
 
-    `mode` is for a new file; an old one keeps its own.
+    Without a `mode` an old file keeps its own, a new one is for all to read.
     """
     return write_text(folder / name, json.dumps(content, indent=2, ensure_ascii=False), mode=mode)
 
 
-def write_text(path: Path, text: str, *, mode: int = 0o644) -> Path:
+def write_text(path: Path, text: str, *, mode: int | None = None) -> Path:
     """Replace a text file in one step, through a link if it is one. Raises IexecError."""
-    return write_bytes(path, text.encode("utf-8"), mode=mode)
-
-
-def write_bytes(path: Path, content: bytes, *, mode: int = 0o644) -> Path:
-    """Replace a file in one step, through a link if it is one. Raises IexecError."""
     target = path.resolve()
     try:
-        mode = target.stat().st_mode & 0o777 if target.exists() else mode
+        if mode is None:
+            mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
         handle, partial = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(content)
+                file.write(text.encode())
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(partial, mode)

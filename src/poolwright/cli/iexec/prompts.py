@@ -42,20 +42,15 @@ def password(wallet: str) -> str:
     return _hidden(f"? Password of wallet {wallet}: ")
 
 
-def secret(question: str) -> str:
-    """Ask for something that is not shown while it is typed."""
-    return _hidden(f"? {question} ", instead="--secret-value")
-
-
-def _hidden(question: str, instead: str = "--password") -> str:
+def _hidden(question: str) -> str:
     if not sys.stdin.isatty():
-        return _line(question, instead=instead)
+        return _line(question, instead="--password")
     from getpass import getpass
 
     try:
         return getpass(question, stream=sys.stderr)
     except EOFError as problem:
-        raise _no_answer(question, instead) from problem
+        raise _no_answer(question, "--password") from problem
 
 
 def _line(question: str, *, instead: str) -> str:

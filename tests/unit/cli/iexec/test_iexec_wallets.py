@@ -106,6 +106,8 @@ def test_keystore_folders_have_three_spellings(tmp_path: Path) -> None:
 
 
 def test_a_clear_wallet_is_for_its_owner_only(tmp_path: Path) -> None:
+    (tmp_path / "wallet.json").write_text("{}")  # readable by all, as the official client leaves it
+
     path, content = wallets.save_clear(tmp_path, KEYS[0])
 
     assert path.stat().st_mode & 0o777 == 0o600
