@@ -4,16 +4,21 @@ One writer thread takes commits from a queue and stores as many as wait in one t
 first is stored first, and `commit` returns when the database has it safely (SQLite with synchronous=FULL).
 Reads run in threads beside it. There is one commit for everything that belongs together, so the chain's
 cursor never runs ahead of what was made of its logs.
+
+One market process works on one database: each holds its book in memory, and two would not see each other's
+orders. A second one is refused at its start (an advisory lock of PostgreSQL, a lock file beside SQLite's).
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import itertools
 import queue
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -50,6 +55,8 @@ from poolwright.poco.types import (
     Timestamp,
 )
 
+ADVISORY_LOCK: Final = 0x706F6F6C6D61726B
+"""Of a PostgreSQL database that a market works on."""
 MOST_AT_ONCE: Final = 500
 """Commits in one transaction."""
 
@@ -69,8 +76,9 @@ class StorageFailed(Unavailable):
 class Storage:
     """An open database of the market. `open` makes and upgrades its tables."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, hold: ExitStack) -> None:
         self._engine = engine
+        self._hold = hold
         self._insert: Any = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
         self._queue: queue.SimpleQueue[tuple[Commit, Future[None]] | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="market-writer", daemon=True)
@@ -93,21 +101,26 @@ class Storage:
         if parsed.get_backend_name() == "sqlite" and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(parsed, pool_pre_ping=True)
-        if engine.dialect.name == "sqlite":
-            event.listen(engine, "connect", _set_up_sqlite)
-        try:
-            with engine.begin() as connection:
-                _migrate(connection)
-        except SQLAlchemyError as problem:
-            engine.dispose()
-            raise _failed("open", problem) from problem
-        return cls(engine)
+        with ExitStack() as opening:
+            opening.callback(engine.dispose)
+            if engine.dialect.name == "sqlite":
+                event.listen(engine, "connect", _set_up_sqlite)
+                if parsed.database:
+                    opening.enter_context(_file_held(Path(f"{parsed.database}.lock")))
+            try:
+                if engine.dialect.name == "postgresql":
+                    opening.enter_context(_database_held(engine))
+                with engine.begin() as connection:
+                    _migrate(connection)
+            except SQLAlchemyError as problem:
+                raise _failed("open", problem) from problem
+            return cls(engine, opening.pop_all())
 
     def close(self) -> None:
         """Store what waits and close."""
         self._queue.put(None)
         self._writer.join()
-        self._engine.dispose()
+        self._hold.close()
 
     # --- writing --------------------------------------------------------------------------------------------
 
@@ -138,7 +151,7 @@ class Storage:
             with self._engine.begin() as connection:
                 for commit in _merged([commit for commit, _ in work]):
                     self._store(connection, commit)
-        except SQLAlchemyError as problem:
+        except Exception as problem:  # whatever it is, the thread goes on and the one who asked hears of it
             if len(work) == 1 or is_last:
                 for _, done in work:
                     done.set_exception(_failed("write to", problem))
@@ -363,6 +376,37 @@ class _Reading:
         self._connection.close()
         if isinstance(problem, DBAPIError):
             raise _failed(self._what, problem) from problem
+
+
+@contextmanager
+def _file_held(lock: Path) -> Iterator[None]:
+    """Hold a lock file; the system lets go of it when the process ends, however it ends."""
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise _in_use(str(lock)) from None
+        yield
+
+
+@contextmanager
+def _database_held(engine: Engine) -> Iterator[None]:
+    """Hold PostgreSQL's advisory lock on a connection of its own; the server lets go when that ends."""
+    with engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        if not connection.execute(select(func.pg_try_advisory_lock(ADVISORY_LOCK))).scalar_one():
+            raise _in_use("the advisory lock of the market")
+        yield
+
+
+def _in_use(what: str) -> InputError:
+    return InputError(
+        "another market process works on this database",
+        code="database-in-use",
+        expected="one process per database",
+        got=f"{what} is held",
+        next_step="stop the other one, or give this one a database of its own",
+    )
 
 
 def _merged(commits: Sequence[Commit]) -> list[Commit]:

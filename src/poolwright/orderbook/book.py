@@ -300,7 +300,7 @@ class Book:
 
     def _take_owner(self, resource: Address, owner: Address) -> None:
         orders = self._resource_to_orders.get(resource)
-        if orders is None:
+        if orders is None or self._owners[resource] == owner:
             return
         self._owners[resource] = owner
         for listing in orders.values():
