@@ -56,7 +56,7 @@ from poolwright.scheduler.events import (
 )
 from poolwright.scheduler.replicate import Replicate, created, moved
 from poolwright.wire.messages import AbortCause
-from poolwright.wire.statuses import UNCOMPLETABLE, Mover, ReplicateStatus
+from poolwright.wire.statuses import ABORTED, UNCOMPLETABLE, Mover, ReplicateStatus
 
 S = ReplicateStatus
 
@@ -477,6 +477,9 @@ def _reported(task: Task, event: WorkerReported) -> Step:
     cause, message = event.details.cause, event.details.message
     message = None if message is None else message[:MAX_EXPLANATION]
     after = _move(task, event.worker, Mover.WORKER, event.status, event.at, cause, message)
+    if after is task and task.is_ended and event.status in ABORTED and not replicate.is_finished:
+        # Told to stop before what was good news came, it has purged itself: nothing more is to be awaited.
+        after = _close(task, event.worker, None, event.at, "the worker has stopped")
     if after is task:
         return Step(task, ignored=f"no move from {replicate.status} to {event.status}")
     if event.details.exit_code is not None:

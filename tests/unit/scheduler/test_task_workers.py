@@ -304,6 +304,19 @@ def test_one_that_came_back_from_a_failed_upload_is_closed_at_the_claim() -> Non
     assert [type(effect) for effect in ended.effects] == [TellWorkerAbort]
 
 
+def test_one_that_stopped_after_its_reveal_is_closed_once_the_task_has_ended() -> None:
+    """Found by simulation, seed 161: told to stop before its reveal was read, then to complete, it said that
+    it had stopped, which is no move of a revealer, and its replicate stayed open for ever."""
+    task = f.told(f.uploading_task(), f.upload_verified(f.received_task().id)).task
+    task = f.told(task, f.finalized(task.id)).task
+    assert status_of(task) is S.RESULT_UPLOADED
+
+    step = tasks.step(task, f.reported(task.id, ALICE, S.ABORTED_ON_CONSENSUS_REACHED))
+
+    assert status_of(step.task) is S.FAILED
+    assert step.ignored is None
+
+
 def test_an_upload_verified_twice_finalizes_once() -> None:
     task = f.told(f.uploading_task(), f.upload_verified(f.received_task().id)).task
 
