@@ -19,6 +19,7 @@ import asyncio
 import importlib.metadata
 import json
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -53,12 +54,16 @@ from poolwright.market.params import (
 from poolwright.market.rows import DealQuery
 from poolwright.orderbook.listing import Kind, place_of
 from poolwright.orderbook.render import render_page
+from poolwright.orderbook.shelf import Shelf
 from poolwright.poco.errors import PoolwrightError
 from poolwright.poco.types import OrderHash
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 TOPICS: Final = frozenset({"orders", "deals"})
+MOST_KEPT: Final = 1_000
+LONGEST_KEPT: Final = 64 * 1024
+"""Pages of a book that are kept as bytes until an order of their kind changes, and bytes of one."""
 BEAT_SECONDS: Final = 15.0
 """How often a silent event stream says that it is alive."""
 
@@ -147,9 +152,24 @@ class _Pages:
     # --- orders ---------------------------------------------------------------------------------------------
 
     def order_book(self, kind: Kind) -> Handler:
+        kept: OrderedDict[bytes, tuple[Shelf, int, bytes]] = OrderedDict()
+
         async def page(request: Request) -> Response:
+            asked: bytes = request.scope["query_string"]
+            known = kept.get(asked)
+            if known is not None and known[0].version == known[1]:
+                return Response(known[2], media_type="application/json")
             params = Params(request.query_params)
             market = self._market(params)
+            shelf = market.book.shelves[kind]
+            body = answer(market, params)
+            if len(asked) + len(body) <= LONGEST_KEPT:
+                kept[asked] = (shelf, shelf.version, body)
+                if len(kept) > MOST_KEPT:
+                    kept.popitem(last=False)
+            return Response(body, media_type="application/json")
+
+        def answer(market: ChainMarket, params: Params) -> bytes:
             query, window = read_query(kind, params), read_window(params)
             found = market.book.shelves[kind].page(
                 query, skip=window.skip, after=window.after, count=window.count
@@ -160,7 +180,7 @@ class _Pages:
                     parts.append(b',"nextPage":%d' % (window.skip + window.count))
                 parts.append(b',"nextCursor":"%s"' % write_cursor(place_of(found.listings[-1])).encode())
             parts += [b',"orders":', render_page(found.listings, market.chain_id), b"}"]
-            return Response(b"".join(parts), media_type="application/json")
+            return b"".join(parts)
 
         return page
 
