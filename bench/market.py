@@ -155,7 +155,7 @@ def _serve_pages(count: int, pipe: multiprocessing.connection.Connection) -> Non
     from starlette.applications import Starlette
     from starlette.requests import Request as HttpRequest
     from starlette.responses import Response
-    from starlette.routing import Mount, Route
+    from starlette.routing import Route
 
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage.open(f"sqlite:///{folder}/market.db")
@@ -168,7 +168,11 @@ def _serve_pages(count: int, pipe: multiprocessing.connection.Connection) -> Non
         async def floor(request: HttpRequest) -> Response:
             return Response(body, media_type="application/json")
 
-        both = Starlette(routes=[Route("/floor", floor), Mount("/", app)])
+        bare = Starlette(routes=[Route("/floor", floor)])
+
+        async def both(scope: Any, receive: Any, send: Any) -> None:
+            await (bare if scope["path"] == "/floor" else app)(scope, receive, send)
+
         listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         server = uvicorn.Server(
             uvicorn.Config(both, http="httptools", loop="uvloop", access_log=False, log_level="error")
