@@ -250,6 +250,16 @@ def test_a_category_is_made_by_the_owner_only(project: Project) -> None:
     )
 
 
+def test_a_hub_address_without_contract_is_named(project: Project, chain: Chain) -> None:
+    text = chain.chain_json().replace(str(chain.contracts.hub), NOBODY)
+    (project.here / "chain.json").write_text(text)
+
+    assert project.refusal("account", "show") == (
+        "ConfigurationError",
+        f"no contract at the hub address {NOBODY} on chain 31337",
+    )
+
+
 def test_a_node_that_does_not_answer_is_named(project: Project, chain: Chain) -> None:
     text = chain.chain_json().replace(chain.url, f"http://127.0.0.1:{free_port()}")
     (project.here / "chain.json").write_text(text)

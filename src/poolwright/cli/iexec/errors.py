@@ -50,6 +50,7 @@ _SEND: Final = "Web3ProviderSendError"
 _CHAIN_NAMES: Final = {
     "RpcError": _CALL,
     "CallReverted": _CALL,
+    "PeerError": _CALL,
     "TxReverted": _SEND,
     "OutOfGas": _SEND,
 }

@@ -26,7 +26,10 @@ from poolwright.chain.sender import MemoryTxJournal, Receipt, TxRequest, TxSende
 from poolwright.chain.wallet import Wallet
 from poolwright.cli.iexec.amounts import parse_ether
 from poolwright.cli.iexec.chains import ChainSettings
+from poolwright.cli.iexec.errors import ConfigurationError
+from poolwright.cli.iexec.files import CHAIN_FILE
 from poolwright.cli.iexec.values import address_of
+from poolwright.poco.errors import PeerError
 from poolwright.poco.events import HubEvent, Log, decode_log
 from poolwright.poco.types import Address, Wei
 
@@ -65,7 +68,14 @@ class Session:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stack.aclose()
+        try:
+            if isinstance(error, PeerError) and not await self.code(self.hub):
+                raise ConfigurationError(
+                    f"no contract at the hub address {self.hub} on chain {self.chain.id}",
+                    next_step=f'correct "hub" or "host" of chain "{self.chain.name}" in {CHAIN_FILE}',
+                ) from error
+        finally:
+            await self._stack.aclose()
 
     # --- what is there --------------------------------------------------------------------------------------
 
