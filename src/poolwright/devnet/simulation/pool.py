@@ -7,12 +7,14 @@ they are functions of values, they are the same functions.
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
+from functools import lru_cache
 from typing import Any, Final, TypeVar, assert_never, cast
 
 from poolwright.chain.logs import LogBatch
 from poolwright.chain.outcomes import OutOfGas, TxReverted
 from poolwright.chain.reads import HubReader
 from poolwright.chain.wallet import Wallet
+from poolwright.daemons import sessions
 from poolwright.daemons.chain_watch import ChainWatch
 from poolwright.daemons.minds import SchedulerMind
 from poolwright.daemons.scheduler_hands import (
@@ -23,7 +25,6 @@ from poolwright.daemons.scheduler_hands import (
     is_satisfied,
     obstacle_to,
 )
-from poolwright.daemons.sessions import lane_of
 from poolwright.devnet.simulation.chain import Chain, Run
 from poolwright.devnet.simulation.clock import SECOND
 from poolwright.devnet.simulation.links import (
@@ -246,7 +247,7 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
         self._heard[worker] = self._clock.now
         match message:
             case Reported(sequence=sequence):
-                journal, received = self.disk.marks[f"received:{worker}"]
+                journal, received = self.disk.marks[_mark_of(worker)]
                 if sequence > received:
                     received = sequence
                     self.put(
@@ -257,7 +258,7 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
                             status=message.status,
                             details=message.details,
                         ),
-                        marks={f"received:{worker}": (journal, received)},
+                        marks={_mark_of(worker): (journal, received)},
                     )
                 link.to_worker(Confirm(upto=received))
             case Confirm(upto=upto):
@@ -272,7 +273,7 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
         older = self._sessions.pop(worker, None)
         if older is not None:
             older.cut(noticed=True)
-        journal, received = self.disk.marks.get(f"received:{worker}", (hello.journal, 0))
+        journal, received = self.disk.marks.get(_mark_of(worker), (hello.journal, 0))
         if journal != hello.journal:
             received = 0
         try:
@@ -284,7 +285,7 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
         connected = WorkerConnected(
             at=self.now(), worker=worker, journal=hello.journal, capacity=hello.capacity, weight=weight
         )
-        self.put(connected, marks={f"received:{worker}": (hello.journal, received)})
+        self.put(connected, marks={_mark_of(worker): (hello.journal, received)})
         self._sessions[worker] = link
         link.to_worker(
             Welcome(
@@ -345,6 +346,17 @@ class _Hub:
 
     async def score(self, worker: Address, at: BlockStamp | None = None) -> int:
         return self._poco.score(worker)
+
+
+@lru_cache(maxsize=1000)
+def lane_of(worker: WorkerAddress) -> str:
+    """The outbox lane of a worker's instructions; an address's checksum is worth remembering."""
+    return sessions.lane_of(worker)
+
+
+@lru_cache(maxsize=1000)
+def _mark_of(worker: WorkerAddress) -> str:
+    return f"received:{worker}"
 
 
 T = TypeVar("T")

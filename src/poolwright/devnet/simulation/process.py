@@ -10,12 +10,12 @@ Hands are generators: each `yield` is a wait, during which the process may die.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic
+from typing import Final, Generic
 
 from poolwright.daemons.lanes import Retries
-from poolwright.daemons.mind import Effect, Event, Mind, State, task_id_of
+from poolwright.daemons.mind import Effect, Event, Mind, State
 from poolwright.devnet.simulation.chain import Node, Tx
 from poolwright.devnet.simulation.clock import SECOND, Action, Clock
 from poolwright.devnet.simulation.faults import Chance
@@ -25,7 +25,7 @@ from poolwright.poco.errors import InvariantBroken, PoolwrightError, Unavailable
 from poolwright.poco.types import Hash32, Timestamp
 
 RETRIES: Final = Retries()
-SNAPSHOT_EVERY: Final = 150
+SNAPSHOT_EVERY: Final = 300
 """Events between two snapshots; few, so that restores read both."""
 
 Work = Generator[Wait, None, Sequence[Event]]
@@ -298,12 +298,3 @@ class Process(Generic[State, Event, Effect]):
 
     def pause(self, milliseconds: int) -> Wait:
         return lambda resume: self._clock.after(milliseconds, resume)
-
-
-def named(item: Any) -> str:
-    """A short name of the task that an event or effect is about."""
-    task_id = task_id_of(item)
-    return "" if task_id is None else task_id[:4].hex()
-
-
-Subscribe = Callable[[Action], None]

@@ -36,7 +36,6 @@ from poolwright.poco.orders import (
     order_hash,
 )
 from poolwright.poco.records import AppInfo, Category
-from poolwright.poco.revert import Revert
 from poolwright.poco.tags import GPU, NO_TAG, SCONE, TEE, Tag
 from poolwright.poco.types import Address, Hash32, NRlc, Seconds, Timestamp, WorkerAddress
 from poolwright.scheduler.effects import Submission, Submit, identity
@@ -434,6 +433,3 @@ def _hash(name: str) -> Hash32:
 
 def _address(name: str) -> Address:
     return Address(keccak(name.encode())[:20])
-
-
-__all__ = ["DealPlan", "Revert", "Size", "World", "plans", "size_of"]
