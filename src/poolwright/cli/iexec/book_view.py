@@ -30,12 +30,10 @@ _PRICE: Final = {
 def raw_item(kind: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     """One order as `--raw` lists it (reference: market-sdk.md 1.6)."""
     order = entry.get("order") or {}
-    return {
-        "orderHash": entry.get("orderHash"),
-        "price": order.get(_PRICE[kind]),
-        "remaining": entry.get("remaining"),
-        **{name: order.get(name) for name in _KEPT[kind]},
-    }
+    market = {"price": order.get(_PRICE[kind]), "remaining": entry.get("remaining")}
+    terms = {name: order.get(name) for name in _KEPT[kind]}
+    listed = {**terms, **market} if kind == "requestorder" else {**market, **terms}
+    return {"orderHash": entry.get("orderHash"), **listed}
 
 
 def summary(kind: str, items: Sequence[Mapping[str, Any]], count: int) -> str:

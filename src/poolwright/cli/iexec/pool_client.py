@@ -65,16 +65,24 @@ class PoolClient(HttpService):
 def offchain_json(answer: dict[str, Any]) -> dict[str, Any]:
     """The scheduler's account of a task in the official client's shape. Pure."""
     replicates = answer.get("replicates")
+    task = {"status": answer.get("currentStatus"), "statusHistory": answer.get("dateStatusList")}
     return {
-        "task": {"status": answer.get("currentStatus"), "statusHistory": answer.get("dateStatusList")},
+        "task": _told(task),
         "replicates": [
-            {
-                "worker": one.get("walletAddress"),
-                "exitCode": one.get("appExitCode"),
-                "status": one.get("currentStatus"),
-                "statusHistory": one.get("statusUpdateList"),
-            }
+            _told(
+                {
+                    "worker": one.get("walletAddress"),
+                    "exitCode": one.get("appExitCode"),
+                    "status": one.get("currentStatus"),
+                    "statusHistory": one.get("statusUpdateList"),
+                }
+            )
             for one in (replicates if isinstance(replicates, list) else [])
             if isinstance(one, dict)
         ],
     }
+
+
+def _told(values: dict[str, Any]) -> dict[str, Any]:
+    """Without what the scheduler does not tell."""
+    return {name: value for name, value in values.items() if value is not None}
