@@ -1,0 +1,112 @@
+"""Settings, rate limit and challenges: what is refused, and in which words."""
+
+from __future__ import annotations
+
+import pytest
+
+from factories import address
+from poolwright.market.config import from_environment
+from poolwright.market.errors import MarketRefusal
+from poolwright.market.limits import RateLimit, client_of
+from poolwright.market.login import GOOD_SECONDS, Logins, digest_of
+from poolwright.poco.errors import InputError
+from poolwright.poco.signatures import address_of_key, sign_digest
+
+KEY = bytes(range(1, 33))
+WALLET = address_of_key(KEY)
+ENVIRONMENT = {
+    "CHAINS": "dev",
+    "DEV_CHAIN_ID": "31337",
+    "DEV_IEXEC_ADDRESS": str(address("hub")),
+    "DEV_ETH_RPC_HOST": "http://a:1,http://b:2",
+}
+
+
+def header(logins: Logins, *, chain_id: int = 1, now: float = 0.0, key: bytes = KEY) -> str:
+    typed = logins.challenge(chain_id, WALLET, now)
+    message = typed["message"]
+    assert isinstance(message, dict)
+    digest = digest_of(chain_id, message["challenge"])
+    return f"{digest}_0x{sign_digest(key, digest).hex()}_{WALLET}"
+
+
+def test_settings_have_the_names_that_operators_know() -> None:
+    config = from_environment({**ENVIRONMENT, "DEV_WORKERPOOL_API_URLS": f"{WALLET}=http://core:1"})
+
+    [chain] = config.chains
+    assert (chain.name, chain.chain_id, chain.node_urls) == ("DEV", 31337, ("http://a:1", "http://b:2"))
+    assert chain.workerpool_urls == {WALLET: "http://core:1"}
+    assert (config.port, config.max_open_orders, config.rate_limit) == (3000, 50, 100)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CHAINS", ""),
+        ("CHAINS", "DEV,DEV"),
+        ("DEV_CHAIN_ID", "x"),
+        ("DEV_IEXEC_ADDRESS", "0x1"),
+        ("DEV_ETH_RPC_HOST", "ws://a"),
+        ("PORT", "70000"),
+        ("RATE_LIMIT_MAX", "-1"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(name: str, value: str) -> None:
+    with pytest.raises(InputError, match=f"setting {name}"):
+        from_environment({**ENVIRONMENT, name: value})
+
+
+def test_a_challenge_is_good_once_for_its_wallet_and_chain() -> None:
+    logins = Logins()
+    signed = header(logins)
+
+    with pytest.raises(MarketRefusal, match="invalid authorization"):
+        logins.redeem(2, signed, 1.0)
+    assert logins.redeem(1, signed, 1.0) == WALLET
+    with pytest.raises(MarketRefusal, match="invalid authorization"):
+        logins.redeem(1, signed, 1.0)
+    assert len(logins) == 0
+
+
+def test_two_challenges_of_one_wallet_are_both_good() -> None:
+    logins = Logins()
+    first, second = header(logins), header(logins)
+
+    assert [logins.redeem(1, each, 1.0) for each in (second, first)] == [WALLET, WALLET]
+
+
+@pytest.mark.parametrize("spoilt", ["", "a_b_c", "a_b", "0x_0x_0x"])
+def test_what_is_no_authorization_is_refused(spoilt: str) -> None:
+    with pytest.raises(MarketRefusal, match="invalid authorization"):
+        Logins().redeem(1, spoilt, 0.0)
+
+
+def test_a_challenge_signed_by_another_or_too_late_is_refused() -> None:
+    logins = Logins()
+    foreign, late = header(logins, key=bytes(range(2, 34))), header(logins)
+
+    for signed, now in ((foreign, 1.0), (late, GOOD_SECONDS)):
+        with pytest.raises(MarketRefusal, match="invalid authorization"):
+            logins.redeem(1, signed, now)
+
+
+def test_the_rate_limit_says_when_to_come_back() -> None:
+    limit = RateLimit(2, 60.0)
+    assert limit.admit("10.0.0.1", 0.0)["X-RateLimit-Remaining"] == "1"
+    limit.admit("10.0.0.1", 1.0)
+
+    with pytest.raises(MarketRefusal, match="Rate limit exceeded") as refusal:
+        limit.admit("10.0.0.1", 20.0)
+
+    assert (refusal.value.status, refusal.value.retry_after) == (429, 41)
+    limit.admit("10.0.0.1", 60.0)
+    limit.admit("10.0.0.2", 20.0)
+
+
+def test_this_machine_is_not_limited_and_proxies_are_believed_only_when_trusted() -> None:
+    limit = RateLimit(1, 60.0)
+    assert [limit.admit("::ffff:127.0.0.1", 0.0) for _ in range(3)] == [{}, {}, {}]
+
+    headers = {"x-forwarded-for": "10.1.1.1, 10.2.2.2"}
+    assert client_of(headers, "10.9.9.9", trusts_proxy=False) == "10.9.9.9"
+    assert client_of(headers, "10.9.9.9", trusts_proxy=True) == "10.1.1.1"
