@@ -171,7 +171,12 @@ class Chain:
 
     def _minable(self, number: int) -> Iterator[Tx]:
         """What can be mined now, each wallet's in the order of nonces."""
-        ready = [tx for tx in self.mempool.values() if tx.not_before < number and not tx.is_underpriced]
+        is_cheap = self._chance.is_calm  # what nobody knows any more (of a lost disk) waits for that
+        ready = [
+            tx
+            for tx in self.mempool.values()
+            if tx.not_before < number and (is_cheap or not tx.is_underpriced)
+        ]
         if len(ready) > 1:
             self._chance.of("order").shuffle(ready)
         ready.sort(key=lambda tx: -1 if tx.nonce is None else tx.nonce)
