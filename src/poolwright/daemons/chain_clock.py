@@ -1,4 +1,4 @@
-"""Chain time for the runner: the time of the newest confirmed block."""
+"""Chain time for a runner: of the newest block, or of the newest block whose logs it has been told."""
 
 from __future__ import annotations
 
@@ -33,3 +33,29 @@ class HeadsClock:
                 await asyncio.Event().wait()
             else:
                 number = head.number
+
+
+class LogsClock:
+    """The clock of a runner that is fed with the chain's logs: it stands where the logs have been told up to.
+
+    After a restart the logs are behind the head for a while. A deadline that was acted on by the head's time
+    would come before the facts that met it: winners that revealed in time would be told that they are late.
+    """
+
+    def __init__(self, start: Timestamp) -> None:
+        self._now = start
+        self._moved = asyncio.Condition()
+
+    def now(self) -> Timestamp:
+        return self._now
+
+    async def advance(self, to: Timestamp) -> None:
+        """All logs up to a block of this time have been told."""
+        async with self._moved:
+            self._now = max(self._now, to)
+            self._moved.notify_all()
+
+    async def wait_until(self, at: Timestamp) -> None:
+        """Return when logs up to this time have been told."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self._now >= at)

@@ -21,7 +21,7 @@ from poolwright.chain.logs import follow
 from poolwright.chain.reads import HubReader
 from poolwright.chain.rpc import Rpc
 from poolwright.chain.wallet import Wallet
-from poolwright.daemons.chain_clock import HeadsClock
+from poolwright.daemons.chain_clock import HeadsClock, LogsClock
 from poolwright.daemons.chain_watch import TOPICS, ChainWatch
 from poolwright.daemons.config import SchedulerConfig
 from poolwright.daemons.home import at_home, open_wallet, own_secret, poll_seconds, transaction_sender
@@ -34,7 +34,7 @@ from poolwright.daemons.sessions import Sessions
 from poolwright.daemons.together import first_of
 from poolwright.daemons.tx_journal import StoreTxJournal
 from poolwright.poco.errors import InputError
-from poolwright.poco.types import BlockStamp, Hash32
+from poolwright.poco.types import BlockStamp, Hash32, Timestamp
 from poolwright.scheduler.effects import Effect, TellWorker
 from poolwright.scheduler.events import PoolEvent
 from poolwright.scheduler.pool import Pool
@@ -73,7 +73,8 @@ async def _run(config: SchedulerConfig) -> None:
             Heads(rpc, confirmations=config.chain.confirmations, poll_seconds=poll_seconds(config.chain))
         )
         await heads.beyond(None)
-        clock = HeadsClock(heads)
+        cursor = await _cursor(store)
+        clock = LogsClock(cursor.timestamp if cursor else Timestamp(0))
         sender = await transaction_sender(stack, rpc, wallet, heads, StoreTxJournal(store), config.chain)
         http = await stack.enter_async_context(aiohttp.ClientSession())
         mailboxes: Mailboxes[TellWorker] = Mailboxes(store)
@@ -85,6 +86,7 @@ async def _run(config: SchedulerConfig) -> None:
             http=http,
             results_url=config.results_url,
             chain_now=clock.now,
+            head_now=HeadsClock(heads).now,
         )
         mind = SchedulerMind(check_invariants=config.check_invariants)
         runner: Runner[Pool, PoolEvent, Effect] = Runner(
@@ -119,7 +121,7 @@ async def _run(config: SchedulerConfig) -> None:
         await _serve_beside(
             http_server(api.app()),
             listener,
-            _follow_chain(config, rpc, heads, store, runner, watch),
+            _follow_chain(config, rpc, heads, cursor, clock, runner, watch),
             sessions.watch_silence(),
             runner.wait(),
         )
@@ -159,13 +161,12 @@ async def _follow_chain(
     config: SchedulerConfig,
     rpc: Rpc,
     heads: Heads,
-    store: Store,
+    cursor: BlockStamp | None,
+    clock: LogsClock,
     runner: Runner[Pool, PoolEvent, Effect],
     watch: ChainWatch,
 ) -> None:
-    """Turn logs into facts, from where the store says, for ever. Raises ChainReorganised."""
-    mark = await store.mark(CURSOR_MARK)
-    cursor = None if mark is None else codec.decode(BlockStamp, mark)
+    """Turn logs into facts, for ever, and let time pass with them. Raises ChainReorganised."""
     stored = cursor.number if cursor else config.start_block - 1
     batches = follow(rpc, config.chain.hub, [TOPICS], cursor, config.start_block, heads)
     async for batch in batches:
@@ -173,6 +174,13 @@ async def _follow_chain(
         if facts or batch.upto.number - stored >= IDLE_BLOCKS:
             await runner.put(*facts, marks={CURSOR_MARK: codec.encode(batch.upto)})
             stored = batch.upto.number
+        await clock.advance(batch.upto.timestamp)
+
+
+async def _cursor(store: Store) -> BlockStamp | None:
+    """The block up to which the chain's logs are in the store."""
+    mark = await store.mark(CURSOR_MARK)
+    return None if mark is None else codec.decode(BlockStamp, mark)
 
 
 def http_server(app: ASGIApp) -> uvicorn.Server:

@@ -61,7 +61,9 @@ class SchedulerHands:
         http: aiohttp.ClientSession,
         results_url: str,
         chain_now: Callable[[], Timestamp],
+        head_now: Callable[[], Timestamp],
     ) -> None:
+        """`chain_now` dates events, by the logs that the mind knows; `head_now` judges what is possible."""
         self._hub = hub
         self._hub_address = hub_address
         self._sender = sender
@@ -69,6 +71,7 @@ class SchedulerHands:
         self._http = http
         self._results_url = results_url
         self._chain_now = chain_now
+        self._head_now = head_now
 
     def lane_of(self, effect: Effect) -> str:
         match effect:
@@ -113,7 +116,7 @@ class SchedulerHands:
         task = await self._hub.task(effect.task_id)
         if is_satisfied(effect.submission, task):
             return []
-        obstacle = obstacle_to(effect.submission, task, self._chain_now())
+        obstacle = obstacle_to(effect.submission, task, self._head_now())
         if obstacle:
             return self._failed(effect, obstacle)
         try:
