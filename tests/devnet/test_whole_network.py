@@ -82,6 +82,7 @@ def test_network_lives_through_crashes_and_continues_after_down(state: Path) -> 
     assert [each["name"] for each in found["parts"]] == [
         "supervisor",
         "chain",
+        "market",
         "results",
         "scheduler",
         "worker-1",
@@ -130,7 +131,7 @@ def test_network_of_a_killed_supervisor_is_tidied_up_by_down(state: Path) -> Non
 
     done = poolwright("down", state=state)
 
-    assert "Ending what an earlier run left: chain, results, scheduler." in done.stdout
+    assert "Ending what an earlier run left: chain, market, results, scheduler." in done.stdout
     assert not any(processes.is_alive(record) for record in running)
 
 
