@@ -12,16 +12,25 @@ from pathlib import Path
 
 from poolwright.devnet.anvil import free_port
 
+INSTALL_SECONDS = 600
 WAIT_SECONDS = 60
 
 
 def program(name: str) -> str:
-    """One of the server's programs; Debian keeps them off the path."""
-    found = shutil.which(name) or next(
-        (str(each) for each in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))), None
-    )
-    assert found, f"{name} not found; install the package postgresql"
+    """A program of PostgreSQL, on the path or where Debian keeps it; installed when missing and root may."""
+    found = find(name)
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for words in (["update"], ["install", "-y", "--no-install-recommends", "postgresql"]):
+            subprocess.run(["apt-get", "-qq", *words], env=quiet, check=True, timeout=INSTALL_SECONDS)
+        found = find(name)
+    assert found is not None, f"{name} not found; install the package postgresql"
     return found
+
+
+def find(name: str) -> str | None:
+    kept = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return shutil.which(name) or (str(kept[-1]) if kept else None)
 
 
 @contextmanager
