@@ -26,10 +26,10 @@ from poolwright.daemons.chain_watch import TOPICS, ChainWatch
 from poolwright.daemons.config import SchedulerConfig
 from poolwright.daemons.home import at_home, open_wallet, own_secret, poll_seconds, transaction_sender
 from poolwright.daemons.mailbox import Mailboxes
-from poolwright.daemons.minds import SchedulerMind
 from poolwright.daemons.runner import Runner
 from poolwright.daemons.scheduler_api import SchedulerApi
 from poolwright.daemons.scheduler_hands import LANES, SchedulerHands, instruction_of
+from poolwright.daemons.scheduler_mind import SchedulerMind
 from poolwright.daemons.sessions import Sessions
 from poolwright.daemons.together import first_of
 from poolwright.daemons.tx_journal import StoreTxJournal

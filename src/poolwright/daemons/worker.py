@@ -24,12 +24,12 @@ from poolwright.daemons.chain_clock import HeadsClock
 from poolwright.daemons.config import WorkerConfig
 from poolwright.daemons.home import at_home, open_wallet, own_secret, poll_seconds, transaction_sender
 from poolwright.daemons.mailbox import Mailbox
-from poolwright.daemons.minds import WorkerMind
 from poolwright.daemons.runner import Runner
 from poolwright.daemons.scheduler_link import LogQueue, SchedulerLink
 from poolwright.daemons.together import Latest, first_of
 from poolwright.daemons.tx_journal import StoreTxJournal
 from poolwright.daemons.worker_hands import SCHEDULER_LANE, WorkerHands, lanes_of
+from poolwright.daemons.worker_mind import WorkerMind
 from poolwright.poco.errors import InputError
 from poolwright.poco.types import Hash32
 from poolwright.serving.logs import log_json

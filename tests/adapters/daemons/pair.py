@@ -20,14 +20,15 @@ from factories import DIGEST, START, capacity, hash32, terms
 from hub_twin import HubTwin
 from poolwright.chain.wallet import Wallet
 from poolwright.daemons.mailbox import Mailbox, Mailboxes
-from poolwright.daemons.minds import SchedulerMind, WorkerMind
 from poolwright.daemons.runner import Runner
 from poolwright.daemons.scheduler import http_server
 from poolwright.daemons.scheduler_api import SchedulerApi
 from poolwright.daemons.scheduler_hands import LANES, instruction_of
 from poolwright.daemons.scheduler_link import LogQueue, SchedulerLink
+from poolwright.daemons.scheduler_mind import SchedulerMind
 from poolwright.daemons.sessions import Sessions, lane_of
 from poolwright.daemons.together import Latest
+from poolwright.daemons.worker_mind import WorkerMind
 from poolwright.poco.types import Address, Hash32, TaskId, Timestamp, WorkerAddress
 from poolwright.scheduler import effects as scheduler_effects
 from poolwright.serving.http import listen, serve, url_of

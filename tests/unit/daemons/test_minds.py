@@ -28,7 +28,8 @@ from factories import (
     tick,
     upload_verified,
 )
-from poolwright.daemons.minds import SchedulerMind, WorkerMind
+from poolwright.daemons.scheduler_mind import SchedulerMind
+from poolwright.daemons.worker_mind import WorkerMind
 from poolwright.poco.errors import InvariantBroken, PeerError
 from poolwright.poco.types import Timestamp
 from poolwright.scheduler.events import PoolEvent

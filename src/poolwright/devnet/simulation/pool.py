@@ -16,7 +16,6 @@ from poolwright.chain.reads import HubReader
 from poolwright.chain.wallet import Wallet
 from poolwright.daemons import sessions
 from poolwright.daemons.chain_watch import ChainWatch
-from poolwright.daemons.minds import SchedulerMind
 from poolwright.daemons.scheduler_hands import (
     LANES,
     RESULTS_LANE,
@@ -25,6 +24,7 @@ from poolwright.daemons.scheduler_hands import (
     is_satisfied,
     obstacle_to,
 )
+from poolwright.daemons.scheduler_mind import SchedulerMind
 from poolwright.devnet.simulation.chain import Chain, Run
 from poolwright.devnet.simulation.clock import SECOND
 from poolwright.devnet.simulation.links import (

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, assert_never
 
 from poolwright.chain.outcomes import OutOfGas, TxReverted
-from poolwright.daemons.minds import WorkerMind
+from poolwright.daemons.worker_mind import WorkerMind
 from poolwright.daemons.task_terms import Refusal, Standing, obstacle_to_contribution, read_params
 from poolwright.daemons.worker_hands import (
     CHAIN_LANE,

@@ -1,0 +1,57 @@
+"""The scheduler's mind as the runner drives it: how it steps, and how its state becomes a snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from poolwright.daemons.mind import Step
+from poolwright.poco.types import Timestamp
+from poolwright.scheduler import effects, events, invariants, pool
+from poolwright.scheduler.pool import Pool, Worker
+from poolwright.scheduler.task import Task
+from poolwright.wire import codec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSnapshot:
+    """The facts of a pool; its indexes are derived again."""
+
+    now: Timestamp
+    tasks: tuple[Task, ...]
+    workers: tuple[Worker, ...]
+
+
+class SchedulerMind:
+    """The pool. With `check_invariants` every rule is checked after every step: for tests, slow for life."""
+
+    name = "scheduler"
+    event_type: object = events.PoolEvent
+    effect_type: object = effects.Effect
+
+    def __init__(self, *, check_invariants: bool = False) -> None:
+        self._check_invariants = check_invariants
+
+    def initial(self) -> Pool:
+        return Pool()
+
+    def step(self, state: Pool, event: events.PoolEvent) -> Step[Pool, effects.Effect]:
+        result = pool.step(state, event)
+        if self._check_invariants:
+            invariants.check(state)
+        return Step(state, result.effects, result.ignored)
+
+    def next_deadline(self, state: Pool) -> Timestamp | None:
+        return pool.next_deadline(state)
+
+    def tick(self, at: Timestamp) -> events.PoolEvent:
+        return events.Tick(at=at)
+
+    def save(self, state: Pool) -> bytes:
+        snapshot = PoolSnapshot(
+            now=state.now, tasks=tuple(state.tasks.values()), workers=tuple(state.workers.values())
+        )
+        return codec.encode(snapshot)
+
+    def load(self, body: bytes) -> Pool:
+        snapshot = codec.decode(PoolSnapshot, body)
+        return pool.restored(snapshot.now, list(snapshot.tasks), list(snapshot.workers))
