@@ -1,7 +1,8 @@
-"""A throw-away PostgreSQL cluster: its own folder, its own port, gone with the tests."""
+"""Throw-away PostgreSQL clusters: each with its own folder and its own port, gone with the tests."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from poolwright.devnet.anvil import free_port
 
 INSTALL_SECONDS = 600
 WAIT_SECONDS = 60
+OWNER = "poolwright"
 
 
 def program(name: str) -> str:
@@ -33,29 +35,71 @@ def find(name: str) -> str | None:
     return shutil.which(name) or (str(kept[-1]) if kept else None)
 
 
-@contextmanager
-def postgresql() -> Iterator[str]:
-    """URL of a fresh server; it refuses to run as root, so root lends it to nobody."""
-    folder = Path(tempfile.mkdtemp(prefix="poolwright-pg-"))
-    user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.geteuid() == 0 else []
-    if user:
-        shutil.chown(folder, "nobody", "nogroup")
-    port = free_port()
+class Cluster:
+    """A running server; `url` is that of its first database, `database()` makes a new one."""
 
-    def run(*words: str) -> None:
-        with (folder / "programs").open("ab") as output:  # a pipe would stay open in the server
+    def __init__(self, folder: Path, *, fsync: bool) -> None:
+        self._folder = folder
+        self._cluster = str(folder / "cluster")
+        self._numbers = itertools.count(1)
+        self._is_up = False
+        self.port = free_port()
+        self.url = self._url_of("postgres")
+        # It refuses to run as root, so root lends it to nobody.
+        self._user = (
+            ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.geteuid() == 0 else []
+        )
+        if self._user:
+            shutil.chown(folder, "nobody", "nogroup")
+        self._options = (
+            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+            f" -c fsync={'on' if fsync else 'off'}"
+        )
+        self._run(program("initdb"), "-D", self._cluster, "-U", OWNER, "-A", "trust", "--no-sync")
+
+    def start(self) -> None:
+        log = str(self._folder / "log")
+        self._run(program("pg_ctl"), "-D", self._cluster, "-w", "-l", log, "-o", self._options, "start")
+        self._is_up = True
+
+    def stop(self) -> None:
+        """End it as a crash does: nothing is written, connections break. Harmless when it has ended."""
+        if not self._is_up:
+            return
+        self._is_up = False
+        self._run(program("pg_ctl"), "-D", self._cluster, "-m", "immediate", "-w", "stop")
+
+    def database(self) -> str:
+        """URL of a database of one's own, empty."""
+        name = f"fresh_{next(self._numbers)}"
+        self._run(program("createdb"), "-h", "127.0.0.1", "-p", str(self.port), "-U", OWNER, name)
+        return self._url_of(name)
+
+    def _url_of(self, database: str) -> str:
+        return f"postgresql://{OWNER}@127.0.0.1:{self.port}/{database}"
+
+    def _run(self, *words: str) -> None:
+        with (self._folder / "programs").open("ab") as output:  # a pipe would stay open in the server
             subprocess.run(
-                [*user, *words], cwd=folder, check=True, stdout=output, stderr=output, timeout=WAIT_SECONDS
+                [*self._user, *words],
+                cwd=self._folder,
+                check=True,
+                stdout=output,
+                stderr=output,
+                timeout=WAIT_SECONDS,
             )
 
-    cluster = str(folder / "cluster")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+
+@contextmanager
+def postgresql(*, fsync: bool = False, beside: Path | None = None) -> Iterator[Cluster]:
+    """A fresh server, below the folder `beside` or among the temporary files."""
+    folder = Path(tempfile.mkdtemp(prefix=".poolwright-pg-", dir=beside))
     try:
-        run(program("initdb"), "-D", cluster, "-U", "market", "-A", "trust", "--no-sync")
-        run(program("pg_ctl"), "-D", cluster, "-w", "-l", str(folder / "log"), "-o", options, "start")
+        cluster = Cluster(folder, fsync=fsync)
+        cluster.start()
         try:
-            yield f"postgresql://market@127.0.0.1:{port}/postgres"
+            yield cluster
         finally:
-            run(program("pg_ctl"), "-D", cluster, "-m", "immediate", "-w", "stop")
+            cluster.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

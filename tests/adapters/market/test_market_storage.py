@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from databases import postgresql
 from sqlalchemy import create_engine, text
 
+from databases import postgresql
 from factories import address, hash32
 from offers import app, dataset, pool, request
 from poolwright.market.rows import (
@@ -34,8 +34,8 @@ STAMP = BlockStamp(BlockNumber(7), BlockHash(hash32("block 7")), Timestamp(1_700
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with postgresql() as url:
-        yield url
+    with postgresql() as cluster:
+        yield cluster.url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
