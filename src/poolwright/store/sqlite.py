@@ -1,9 +1,7 @@
 """The SQLite store: one file, one writing thread, and one fsync for all commits that wait (group commit).
 
-A `commit` puts its rows in a queue and waits. The writing thread takes what has gathered while the disk was
-busy with the previous group, writes it as one transaction, and answers all of them at once. So a lone commit
-costs one fsync, and a thousand at the same time cost a few. Within a group each commit stands in a savepoint
-of its own: one that contradicts the store is rolled back and refused alone.
+Within a group each commit stands in a savepoint of its own: one that contradicts the store is rolled back and
+refused alone.
 
 Write-ahead log with synchronous=FULL: what `commit` returned survives `kill -9` and loss of power.
 """
@@ -11,15 +9,13 @@ Write-ahead log with synchronous=FULL: what `commit` returned survives `kill -9`
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sqlite3
-import threading
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from poolwright.poco.errors import InvariantBroken, PoolwrightError
+from poolwright.store.group import Change, GroupWriter
 from poolwright.store.port import (
     Commit,
     Committed,
@@ -32,21 +28,8 @@ from poolwright.store.port import (
 from poolwright.store.sqlite_file import FileLock, explain, explained, open_for_reading, open_for_writing
 from poolwright.store.sqlite_reads import SqliteReads
 
-MAX_WAITING: Final = 1_024
-"""Commits that may wait for the writer; a further caller waits before it enters (back-pressure)."""
 MAX_TASK_NUMBERS: Final = 100_000
 """Tasks whose number the writer keeps at hand."""
-MAX_GROUP_ROWS: Final = 5_000
-"""Rows in one transaction; more wait for the next one, so that nobody waits long."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """One caller's change and the future that it waits on."""
-
-    change: Commit | Snapshot
-    future: asyncio.Future[Any]
-    loop: asyncio.AbstractEventLoop
 
 
 class SqliteStore(SqliteReads):
@@ -56,7 +39,7 @@ class SqliteStore(SqliteReads):
         super().__init__(path, open_for_reading(path))
         self._lock = lock
         self._writer = _Writer(path, writing, self._queries)
-        self._room = asyncio.Semaphore(MAX_WAITING)
+        self._writer.start()
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -83,36 +66,25 @@ class SqliteStore(SqliteReads):
             raise
 
     async def commit(self, commit: Commit) -> Committed:
-        committed: Committed = await self._write(commit)
+        committed: Committed = await self._writer.write(commit)
         return committed
 
     async def snapshot(self, body: bytes, upto: EventId) -> None:
-        await self._write(Snapshot(upto=upto, body=body))
-
-    async def _write(self, change: Commit | Snapshot) -> Any:
-        self._check_open()
-        await self._room.acquire()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        future.add_done_callback(lambda _: self._room.release())
-        self._check_open()
-        self._writer.queue.put(_Request(change, future, loop))
-        return await asyncio.shield(future)
+        await self._writer.write(Snapshot(upto=upto, body=body))
 
     async def close(self) -> None:
         if self._is_closed:
             return
         await super().close()
-        self._writer.queue.put(None)
-        await asyncio.to_thread(self._writer.thread.join)
+        await self._writer.close()
         self._lock.release()
 
 
-class _Writer:
+class _Writer(GroupWriter):
     """The thread that owns the writing connection."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, queries: dict[str, str]) -> None:
-        self.queue: SimpleQueue[_Request | None] = SimpleQueue()
+        super().__init__(str(path))
         self._path = path
         self._connection = connection
         self._queries = queries
@@ -120,47 +92,27 @@ class _Writer:
         self._last_event = int(self._run_sql(queries["last_event_id"]).fetchone()[0])
         self._last_effect = int(self._run_sql(queries["last_effect_id"]).fetchone()[0])
         self._task_numbers: dict[bytes, int] = {}
-        self.thread = threading.Thread(target=self._run, name=f"write-{path.name}", daemon=True)
-        self.thread.start()
 
-    def _run(self) -> None:
-        is_open = True
-        while is_open:
-            group, is_open = self._take_group()
-            if group:
-                _answer(group, self._write(group))
-        self._connection.close()
-
-    def _take_group(self) -> tuple[list[_Request], bool]:
-        """Wait for one request, then take all that are there, up to MAX_GROUP_ROWS."""
-        group: list[_Request] = []
-        rows = 0
-        request = self.queue.get()
-        while request is not None:
-            group.append(request)
-            rows += request.change.size if isinstance(request.change, Commit) else MAX_GROUP_ROWS
-            if rows >= MAX_GROUP_ROWS:
-                return group, True
-            try:
-                request = self.queue.get_nowait()
-            except Empty:
-                return group, True
-        return group, False
-
-    def _write(self, group: list[_Request]) -> list[object]:
-        """One transaction; the answers are results or exceptions, one per request."""
+    def write_group(self, changes: Sequence[Change]) -> Sequence[object]:
+        """One transaction for all."""
         before = self._last_event, self._last_effect
         try:
             self._run_sql("BEGIN IMMEDIATE")
-            answers = [self._apply(request.change) for request in group]
+            answers = [self._apply(change) for change in changes]
             self._run_sql("COMMIT")
         except sqlite3.Error as problem:
             self._undo(before)
-            return [explain(problem, self._path) for _ in group]  # one each: a traceback is not shared
+            return [explain(problem, self._path) for _ in changes]  # one each: a traceback is not shared
         except Exception as problem:  # a bug of ours must not leave the callers waiting for ever
             self._undo(before)
-            return [InvariantBroken(f"store {self._path}: {problem!r}", code="store-writer") for _ in group]
+            return [InvariantBroken(f"store {self._path}: {problem!r}", code="store-writer") for _ in changes]
         return answers
+
+    def idle(self) -> None:
+        """Nothing is due: the file is ours as long as we live."""
+
+    def end(self) -> None:
+        self._connection.close()
 
     def _undo(self, before: tuple[int, int]) -> None:
         if self._connection.in_transaction:  # SQLite itself has rolled back when the disk was full
@@ -171,7 +123,7 @@ class _Writer:
         self._last_event, self._last_effect = before
         self._task_numbers.clear()  # some may have been given in what was rolled back
 
-    def _apply(self, change: Commit | Snapshot) -> object:
+    def _apply(self, change: Change) -> object:
         if isinstance(change, Snapshot):
             self._run_sql(self._queries["put_snapshot"], (change.upto, change.body))
             self._run_sql(self._queries["forget_old_snapshots"])
@@ -265,24 +217,6 @@ class _Writer:
     def _pending_id(self, row: EffectRow) -> EffectId:
         found = self._run_sql(self._queries["pending_twin"], (row.lane, row.key, row.body)).fetchone()
         return EffectId(found[0])
-
-
-def _answer(group: list[_Request], answers: list[object]) -> None:
-    """Hand each caller its answer, with one wake-up per event loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], object]]] = {}
-    for request, answer in zip(group, answers, strict=True):
-        by_loop.setdefault(request.loop, []).append((request.future, answer))
-    for loop, settlements in by_loop.items():
-        with contextlib.suppress(RuntimeError):  # that loop is closed: nobody waits for the answer any more
-            loop.call_soon_threadsafe(_settle, settlements)
-
-
-def _settle(settlements: list[tuple[asyncio.Future[Any], object]]) -> None:
-    for future, answer in settlements:
-        if isinstance(answer, BaseException):
-            future.set_exception(answer)
-        else:
-            future.set_result(answer)
 
 
 def _refusal(problem: Exception) -> InvariantBroken:

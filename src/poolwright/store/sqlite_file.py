@@ -97,9 +97,9 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 
 
 def queries() -> dict[str, str]:
-    """The statements of queries.sql, by name."""
+    """The statements of sqlite_queries.sql, by name."""
     found: dict[str, str] = {}
-    for part in _SQL.joinpath("queries.sql").read_text("utf-8").split("-- name: ")[1:]:
+    for part in _SQL.joinpath("sqlite_queries.sql").read_text("utf-8").split("-- name: ")[1:]:
         name, _, statement = part.partition("\n")
         found[name.strip()] = statement.strip()
     return found
@@ -178,7 +178,7 @@ def _check_application(connection: sqlite3.Connection, path: Path) -> None:
 
 def _migrations() -> list[str]:
     """SQL scripts in order; script n, counted from 1, brings a store of version n - 1 to version n."""
-    folder = _SQL.joinpath("migrations")
+    folder = _SQL.joinpath("migrations", "sqlite")
     return [
         entry.read_text("utf-8")
         for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
