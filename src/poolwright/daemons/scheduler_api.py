@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
@@ -22,7 +23,7 @@ from poolwright import __version__
 from poolwright.daemons.sessions import Sessions
 from poolwright.poco.errors import PeerError, PoolwrightError
 from poolwright.poco.signatures import recover
-from poolwright.poco.types import Address, Hash32, TaskId, WorkerAddress
+from poolwright.poco.types import Address, Hash32, TaskId, Timestamp, WorkerAddress
 from poolwright.scheduler import view
 from poolwright.scheduler.pool import Pool
 from poolwright.scheduler.task import Phase, Task
@@ -115,7 +116,7 @@ class SchedulerApi:
         return JSONResponse(view.pool_model(self._pool()))
 
     async def task(self, request: Request) -> Response:
-        return JSONResponse(view.task_model(self._known_task(request)))
+        return JSONResponse(view.task_model(self._known_task(request), iso_date))
 
     async def logs_challenge(self, request: Request) -> Response:
         reader = Address.parse(request.query_params.get("address", ""))
@@ -157,7 +158,7 @@ class SchedulerApi:
     async def deal_tasks(self, request: Request) -> Response:
         deal_id = Hash32.parse(request.path_params["deal_id"])
         found = [t for t in self._pool().tasks.values() if t.deal.deal_id == deal_id]
-        return JSONResponse({"tasks": [view.task_model(task) for task in found]})
+        return JSONResponse({"tasks": [view.task_model(task, iso_date) for task in found]})
 
     async def challenge(self, request: Request) -> Response:
         worker = self._allowed(Address.parse(request.query_params.get("walletAddress", "")))
@@ -245,6 +246,11 @@ class _Metrics:
         for code, count in sessions.refused.items():
             self._refused.labels(code).set(count)
         return generate_latest(self._registry)
+
+
+def iso_date(at: Timestamp) -> str:
+    """Chain seconds as the read API's clients expect dates (reference: scheduler-worker.md 0)."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
 
 
 def _logs_key(task_id: TaskId, worker: WorkerAddress) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -276,6 +277,6 @@ def _status(index: int, worker: str, place: int, update: Mapping[str, Any], seco
         place=place,
         status=ReplicateStatus(update["status"]).value,
         cause=str(update.get("cause") or "")[:200],
-        date=Timestamp(int(update["date"])),
+        date=Timestamp(int(datetime.fromisoformat(update["date"]).timestamp())),
         seconds=seconds,
     )

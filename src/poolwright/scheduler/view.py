@@ -1,37 +1,34 @@
 """How the pool looks from outside: the JSON of the scheduler's read API.
 
 `task_model` keeps the field names of the task route that clients know (reference `scheduler-worker.md` 1.9,
-`market-sdk.md` 6.3) and adds the chain facts of the task.
+`market-sdk.md` 6.3) and adds the chain facts of the task. Its clients read the dates of statuses as text,
+which the caller writes (`Dated`), as a mind knows no calendar; the other times are chain seconds UTC.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
 
+from poolwright.poco.types import Timestamp
+from poolwright.scheduler.history import Moment, history
 from poolwright.scheduler.pool import Pool, Worker
 from poolwright.scheduler.replicate import Replicate
 from poolwright.scheduler.task import Phase, Task
 
 Json = Mapping[str, object]
-
-_STATUS: Final[dict[Phase, str]] = {
-    Phase.RECEIVED: "RECEIVED",
-    Phase.ACTIVE: "INITIALIZED",
-    Phase.REVEALING: "CONSENSUS_REACHED",
-    Phase.COMPLETED: "COMPLETED",
-    Phase.FAILED: "FAILED",
-}
+Dated = Callable[[Timestamp], str]
+"""Writes chain seconds UTC as a date."""
 
 
-def task_model(task: Task) -> Json:
-    """One task with its replicates; times are chain seconds UTC."""
-    running = task.phase is Phase.ACTIVE and bool(task.replicates)
+def task_model(task: Task, date: Dated) -> Json:
+    """One task with its replicates."""
+    moments = history(task)
     return {
         "chainTaskId": str(task.id),
         "dealId": str(task.deal.deal_id),
         "taskIndex": task.index,
-        "currentStatus": "RUNNING" if running else _STATUS[task.phase],
+        "currentStatus": moments[-1].status,
+        "dateStatusList": [moment_model(moment, date) for moment in moments],
         "phase": task.phase.value,
         "trust": task.deal.trust,
         "tag": str(task.deal.tag),
@@ -52,11 +49,19 @@ def task_model(task: Task) -> Json:
             }
             for fact in task.facts
         ],
-        "replicates": [replicate_model(task, replicate) for replicate in task.replicates],
+        "replicates": [replicate_model(task, replicate, date) for replicate in task.replicates],
     }
 
 
-def replicate_model(task: Task, replicate: Replicate) -> Json:
+def moment_model(moment: Moment, date: Dated) -> Json:
+    """One status of a task, with the transaction that brought it, if one did."""
+    model: dict[str, object] = {"date": date(moment.at), "status": moment.status}
+    if moment.ref is not None:
+        model["chainReceipt"] = {"blockNumber": moment.ref.block, "txHash": str(moment.ref.tx_hash)}
+    return model
+
+
+def replicate_model(task: Task, replicate: Replicate, date: Dated) -> Json:
     """One replicate with every status of its life."""
     return {
         "chainTaskId": str(task.id),
@@ -66,7 +71,7 @@ def replicate_model(task: Task, replicate: Replicate) -> Json:
         "statusUpdateList": [
             {
                 "status": stage.status.value,
-                "date": stage.at,
+                "date": date(stage.at),
                 "cause": stage.cause,
                 "message": stage.message,
             }

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from hub_in_memory import NAMES, START, WHO, HubInMemory
 
+from poolwright.daemons.scheduler_api import iso_date
 from poolwright.devnet import timeline as timelines
 from poolwright.devnet.timeline import Fact, Phase, Status, Timeline
 from poolwright.poco import ids
 from poolwright.poco.errors import PeerError
-from poolwright.poco.types import TaskId
+from poolwright.poco.types import TaskId, Timestamp
 
 
 class Watched:
@@ -44,7 +45,7 @@ def report(task_id: TaskId, setback: str | None = None, **lives: list[str]) -> d
                     {
                         "status": status.partition(":")[0],
                         "cause": status.partition(":")[2] or None,
-                        "date": START + at,
+                        "date": iso_date(Timestamp(START + at)),
                     }
                     for at, status in enumerate(life)
                 ],
