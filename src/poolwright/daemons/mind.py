@@ -61,6 +61,10 @@ class Mind(Protocol[State, Event, Effect]):
 
     def step(self, state: State, event: Event) -> Step[State, Effect]: ...
 
+    def is_wanted(self, state: State, effect: Effect) -> bool:
+        """Whether an effect that the last life left unfinished is still to be done; if not, it is dropped."""
+        ...
+
     def next_deadline(self, state: State) -> Timestamp | None:
         """The chain time at which `tick` has something to do; one that was acted on is not named again."""
         ...

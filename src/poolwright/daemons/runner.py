@@ -145,12 +145,24 @@ class Runner(Generic[State, Event, Effect]):
         past = await restore(self._mind, self._store)
         self._state, self._stopped = past.state, past.stopped
         self._last_event, self._snapshot_upto = past.last_event, past.snapshot_upto
-        for effect in await self._store.pending():
-            if effect.task_id not in self._stopped:
-                known: Effect = read_stored(self._mind.effect_type, effect.body, f"effect {effect.id}")
-                self._lanes.release(effect.lane, effect.id, known)
+        await self._take_up_outbox()
         self._is_accepting = True
         self._loop = asyncio.create_task(self._run(), name=f"mind-{self._mind.name}")
+
+    async def _take_up_outbox(self) -> None:
+        """Let go what the last life left unfinished, but for what nobody wants any more."""
+        unwanted: list[EffectId] = []
+        for effect in await self._store.pending():
+            if effect.task_id in self._stopped:
+                continue
+            known: Effect = read_stored(self._mind.effect_type, effect.body, f"effect {effect.id}")
+            if self._mind.is_wanted(self._state, known):
+                self._lanes.release(effect.lane, effect.id, known)
+            else:
+                log.info("effect dropped", effect=effect.kind, effect_id=effect.id, task=str(effect.task_id))
+                unwanted.append(effect.id)
+        if unwanted:
+            await self._store.commit(Commit(done=unwanted))
 
     async def put(
         self,

@@ -40,6 +40,10 @@ class SchedulerMind:
             invariants.check(state)
         return Step(state, result.effects, result.ignored)
 
+    def is_wanted(self, state: Pool, effect: effects.Effect) -> bool:
+        """All of them: the hands see on the chain what has become needless, a worker by its own journal."""
+        return True
+
     def next_deadline(self, state: Pool) -> Timestamp | None:
         return pool.next_deadline(state)
 

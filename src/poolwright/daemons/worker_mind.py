@@ -34,6 +34,9 @@ class WorkerMind:
         result = attempts.step(state, event)
         return Step(state, result.effects, result.ignored)
 
+    def is_wanted(self, state: Attempts, effect: effects.Effect) -> bool:
+        return attempts.is_wanted(state, effect)
+
     def next_deadline(self, state: Attempts) -> Timestamp | None:
         return None
 

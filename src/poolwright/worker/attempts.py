@@ -46,6 +46,19 @@ def step(attempts: Attempts, event: Event) -> Step:
     return Step(result.effects, result.ignored)
 
 
+def is_wanted(attempts: Attempts, effect: Effect) -> bool:
+    """Whether an effect that a crash interrupted is still to be done.
+
+    Work on a task that is purged, or being purged, is not: a container would run for nobody, and what was
+    contributed could never be revealed, its result being gone. (A transaction that was sent already is in the
+    sender's journal, which sees it through.) Reports are owed all the same, and so is the purge.
+    """
+    if isinstance(effect, Report | Purge):
+        return True
+    attempt = attempts.by_task.get(effect.task_id)
+    return attempt is not None and attempt.stage is not Stage.PURGING
+
+
 def _unknown_task(attempts: Attempts, event: Event) -> Step:
     if isinstance(event, attempt_.LEAVES_TRACES):
         return Step((Purge(task_id=event.task_id),))  # it ended after the purge

@@ -108,6 +108,9 @@ class BellMind:
                     ignored=None if due else "too early",
                 )
 
+    def is_wanted(self, state: Tower, effect: BellEffect) -> bool:
+        return not (effect.name.startswith("once") and effect.name in state.rang)
+
     def next_deadline(self, state: Tower) -> Timestamp | None:
         return min(state.reminders.values(), default=None)
 

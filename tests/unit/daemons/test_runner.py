@@ -331,6 +331,22 @@ async def test_messages_are_posted_in_order_and_again_after_a_restart_until_conf
     await again.stop()
 
 
+async def test_an_effect_that_nobody_wants_any_more_is_dropped_at_the_restart() -> None:
+    store, world = MemoryStore(), World()
+    first = make(store, BellHands(world, before=die))
+    await first.start()
+    await first.put(asked("once a"), asked("b"))
+    await until(lambda: first.in_flight == {"tower": 0})
+    await first.put(Rang(at=NOW, name="once a"))  # by other means
+    await first.abort()
+    second = make(later := store.reopen(), BellHands(world))
+    await second.start()
+    await until(lambda: second.state.rang == {"once a": 1, "b": 1})
+    await second.stop()
+    assert world.rung == ["b"]
+    assert await later.pending() == ()
+
+
 async def test_an_effect_is_retried_while_the_world_does_not_answer() -> None:
     failures = iter([Unavailable("tower locked"), Unavailable("tower locked")])
 

@@ -151,7 +151,10 @@ class Process(Generic[State, Event, Effect]):
         self._queues, self._active, self._last_tick = {}, {}, Timestamp(-1)
         self._story.note(self.name, "starts", None)
         for effect_id, (lane, effect) in list(self.disk.pending.items()):
-            self._let_go(lane, effect_id, effect)
+            if self._mind.is_wanted(self._state, effect):
+                self._let_go(lane, effect_id, effect)
+            else:
+                self.disk.finish(effect_id)
         self.woken()
 
     def crash(self) -> None:
