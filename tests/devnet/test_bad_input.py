@@ -239,7 +239,10 @@ def test_missing_and_unreadable_settings_are_named(ground: Ground) -> None:
     said = said_by("worker", complete | {"IEXEC_HUB_ADDRESS": "0x12"})
     assert said.startswith("cannot read IEXEC_HUB_ADDRESS, expected an address: 0x and 40 hexadecimal digits")
     said = said_by("worker", {name: value for name, value in complete.items() if name != "IEXEC_CORE_URL"})
-    assert said == "IEXEC_CORE_URL is not set; export IEXEC_CORE_URL and start again"
+    assert said == (
+        "IEXEC_CORE_URL is not set, expected a URL such as http://host:13000; "
+        "export IEXEC_CORE_URL and start again"
+    )
 
 
 # --- what may happen to the chain while the scheduler runs --------------------------------------------------

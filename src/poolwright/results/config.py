@@ -1,21 +1,15 @@
-"""What an operator may set, read once from the environment.
-
-Read by hand rather than with pydantic-settings: it is a dozen values, the messages name the variable and
-the next step, and the process starts 10 MB smaller.
-"""
+"""What the result repository's operator may set, read once from the environment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
-from poolwright.poco.errors import InputError
 from poolwright.poco.types import Address
 from poolwright.results.archive import ZipLimits
+from poolwright.serving.environment import Environment
 
-T = TypeVar("T")
 MIB = 1024 * 1024
 
 
@@ -30,7 +24,7 @@ class ResultsConfig:
     host: str = "127.0.0.1"
     port: int = 13200
     """0 lets the system choose; the log line `listening` says which."""
-    folder: Path = Path("results")
+    folder: Path = field(default_factory=lambda: Path("results").absolute())
     max_bytes: int = 1024 * MIB
     """Of one zip or file."""
     max_uploads: int = 8
@@ -46,72 +40,23 @@ class ResultsConfig:
 
 def from_environment(environment: Mapping[str, str]) -> ResultsConfig:
     """Read the configuration. Raises InputError naming the variable that is wrong."""
-
-    def read(name: str, parse: Callable[[str], T], default: T | None, expected: str) -> T:
-        text = environment.get(name, "").strip()
-        if not text and default is not None:
-            return default
-        try:
-            return parse(text)
-        except (ValueError, InputError) as problem:
-            raise InputError(
-                f"setting {name}",
-                code="bad-setting",
-                expected=expected,
-                got=repr(text)[:100] if text else "nothing",
-                next_step=f"set {name} and start again",
-            ) from problem
-
+    env = Environment(environment)
     return ResultsConfig(
-        chain_id=read("IEXEC_CHAIN_ID", _at_least(1), None, "the chain id, a whole number"),
-        hub=read("IEXEC_HUB_ADDRESS", Address.parse, None, "the hub's address, 0x and 40 hex digits"),
-        node_urls=read(
-            "IEXEC_BLOCKCHAIN_NODE_ADDRESS", _urls, ("http://localhost:8545",), "http(s) URLs, comma between"
-        ),
-        host=read("IEXEC_RESULT_PROXY_HOST", str, "127.0.0.1", "a host name or address"),
-        port=read("IEXEC_RESULT_PROXY_PORT", _port, 13200, "a port, 0 to 65535"),
-        folder=read("POOLWRIGHT_RESULTS_DIR", Path, Path("results"), "a folder"),
-        max_bytes=read("POOLWRIGHT_RESULTS_MAX_BYTES", _at_least(1), 1024 * MIB, "bytes, 1 or more"),
-        max_uploads=read("POOLWRIGHT_RESULTS_MAX_UPLOADS", _at_least(1), 8, "a number, 1 or more"),
-        keep_free_bytes=read(
-            "POOLWRIGHT_RESULTS_KEEP_FREE_BYTES", _at_least(0), 64 * MIB, "bytes, 0 or more"
-        ),
-        stall_seconds=read("POOLWRIGHT_RESULTS_STALL_SECONDS", _at_least(1), 30, "seconds, 1 or more"),
-        open_add=read("POOLWRIGHT_RESULTS_OPEN_ADD", _switch, False, "0 or 1"),
+        chain_id=env.integer("IEXEC_CHAIN_ID", minimum=1),
+        hub=env.address("IEXEC_HUB_ADDRESS"),
+        node_urls=env.urls("IEXEC_BLOCKCHAIN_NODE_ADDRESS", ("http://localhost:8545",)),
+        host=env.text("IEXEC_RESULT_PROXY_HOST", "127.0.0.1", expected="a host name or address"),
+        port=env.port("IEXEC_RESULT_PROXY_PORT", 13200),
+        folder=env.path("POOLWRIGHT_RESULTS_DIR", "results"),
+        max_bytes=env.integer("POOLWRIGHT_RESULTS_MAX_BYTES", 1024 * MIB, minimum=1),
+        max_uploads=env.integer("POOLWRIGHT_RESULTS_MAX_UPLOADS", 8, minimum=1),
+        keep_free_bytes=env.integer("POOLWRIGHT_RESULTS_KEEP_FREE_BYTES", 64 * MIB),
+        stall_seconds=env.seconds("POOLWRIGHT_RESULTS_STALL_SECONDS", 30.0),
+        open_add=env.flag("POOLWRIGHT_RESULTS_OPEN_ADD"),
         zip_limits=ZipLimits(
-            max_entries=read("POOLWRIGHT_RESULTS_MAX_ENTRIES", _at_least(1), 10_000, "a number, 1 or more"),
-            max_inflated_bytes=read(
-                "POOLWRIGHT_RESULTS_MAX_INFLATED_BYTES", _at_least(1), 16 * 1024 * MIB, "bytes, 1 or more"
+            max_entries=env.integer("POOLWRIGHT_RESULTS_MAX_ENTRIES", 10_000, minimum=1),
+            max_inflated_bytes=env.integer(
+                "POOLWRIGHT_RESULTS_MAX_INFLATED_BYTES", 16 * 1024 * MIB, minimum=1
             ),
         ),
     )
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        number = int(text)
-        if number < least:
-            raise ValueError
-        return number
-
-    return parse
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise ValueError
-    return port
-
-
-def _switch(text: str) -> bool:
-    if text not in ("0", "1"):
-        raise ValueError
-    return text == "1"
-
-
-def _urls(text: str) -> tuple[str, ...]:
-    urls = tuple(url.strip() for url in text.split(","))
-    if not all(url.startswith(("http://", "https://")) for url in urls):
-        raise ValueError
-    return urls

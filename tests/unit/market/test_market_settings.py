@@ -49,10 +49,16 @@ def test_settings_have_the_names_that_operators_know() -> None:
         ("DEV_ETH_RPC_HOST", "ws://a"),
         ("PORT", "70000"),
         ("RATE_LIMIT_MAX", "-1"),
+        ("DEV_START_BLOCK", "first"),
+        ("DEV_POLL_SECONDS", "0"),
+        ("DEV_WORKERPOOL_API_URLS", "0x1=http://core:1"),
+        ("POOLWRIGHT_MARKET_STALL_SECONDS", "0"),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(name: str, value: str) -> None:
-    with pytest.raises(InputError, match=f"setting {name}"):
+    with pytest.raises(
+        InputError, match=rf"^(cannot read )?{name}( is not set)?, expected .+ and start again$"
+    ):
         from_environment({**ENVIRONMENT, name: value})
 
 
