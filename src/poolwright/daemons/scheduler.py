@@ -98,6 +98,7 @@ async def _run(config: SchedulerConfig) -> None:
             store=store,
             mailboxes=mailboxes,
             inbox=runner,
+            pool=lambda: runner.state,
             hub=hub,
             ledger=Hash32(await own_secret(store, LEDGER_MARK)),
             results_url=config.results_url,

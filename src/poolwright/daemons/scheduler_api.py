@@ -150,6 +150,8 @@ class SchedulerApi:
         task = self._known_task(request)
         if task.replicate_of(worker) is None:
             raise HTTPException(403, f"worker {worker} has no part in task {task.id}")
+        if not self._sessions.may_send_logs(worker):
+            raise HTTPException(429, "too many logs at once; bring them later")
         logs = codec.decode(ComputeLogs, await _bounded_body(request, MAX_LOGS_BYTES)).bounded()
         record = {(LOGS_KIND, _logs_key(task.id, worker)): codec.encode(logs)}
         await self._store.commit(Commit(records=record))
@@ -277,6 +279,11 @@ async def _explain(_: Request, problem: Exception) -> Response:
 
 async def _explain_http(_: Request, problem: Exception) -> Response:
     assert isinstance(problem, HTTPException)
-    code = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}.get(problem.status_code, "http")
+    code = {
+        404: "not-found",
+        405: "method-not-allowed",
+        413: "too-large",
+        429: "too-many-requests",
+    }.get(problem.status_code, "http")
     body = {"code": code, "message": problem.detail, "details": {}}
     return JSONResponse(body, problem.status_code, headers=problem.headers)

@@ -1,10 +1,10 @@
 """The scheduler's side of its workers' connections: the WebSocket session, its bounds, and who went silent.
 
 One session per worker; a newer one replaces the older, and begins when the older has seen through what it
-was making durable. What a worker reports is confirmed only when it is durable; what it is told stays in its
-mailbox until it confirms. Liveness is measured here, by a monotonic clock, and becomes a fact for the mind
-only when it changes: a worker that says nothing for too long is silent, its session ends, and it comes back
-by connecting again.
+was making durable. What a worker reports is confirmed when it is durable, or when it was turned away
+(`scheduler.screening`); what it is told stays in its mailbox until it confirms. Liveness is measured here, by
+a monotonic clock, and becomes a fact for the mind only when it changes: a worker that says nothing for too
+long is silent, its session ends, and it comes back by connecting again.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from poolwright.daemons.together import first_of, see_through
 from poolwright.poco import consensus
 from poolwright.poco.errors import PeerError, PoolwrightError
 from poolwright.poco.types import Hash32, Timestamp, WorkerAddress
+from poolwright.scheduler import screening
 from poolwright.scheduler.effects import TellWorker
 from poolwright.scheduler.events import PoolEvent, WorkerConnected, WorkerReported, WorkerWentSilent
-from poolwright.scheduler.pool import Worker
+from poolwright.scheduler.pool import Pool, Worker
+from poolwright.scheduler.screening import Reason
 from poolwright.store.port import Store
 from poolwright.wire import codec
 from poolwright.wire.messages import (
@@ -53,10 +55,21 @@ HELLO_SECONDS: Final = 10.0
 FAREWELL_SECONDS: Final = 2.0
 MAX_SESSIONS: Final = 20_000
 MAX_NAME: Final = 100
+MAX_KNOWN: Final = 50_000
+"""Workers that the pool remembers; then only they may connect."""
 BURST: Final = 10_000
 """Messages that a worker may send at once: its backlog after an outage is far smaller."""
 PER_SECOND: Final = 500
 """Messages that it may send all the time; a busy worker with many slots sends some dozens."""
+CONNECTION_BURST: Final = 300
+CONNECTIONS_PER_SECOND: Final = 0.2
+"""Each connection is an event in the log; a worker makes one a minute at the very most."""
+REFUSAL_BURST: Final = 5_000
+REFUSALS_PER_SECOND: Final = 5.0
+"""Reports that may be turned away before the session is: a worker whose scheduler was restored from a backup
+brings some thousands at once."""
+LOGS_COST: Final = 50
+"""Messages that logs of one task count for."""
 TOO_BIG: Final = 1009
 """Close code of a WebSocket whose peer sent a message that is too long (RFC 6455, 7.4.1)."""
 
@@ -69,26 +82,32 @@ class Inbox(Protocol):
 
 @dataclass(slots=True)
 class Allowance:
-    """How many messages a worker may still send now; `at` is a moment of a monotonic clock."""
+    """How often a worker may still do something now; `at` is a moment of a monotonic clock."""
 
     at: float
-    left: float = BURST
+    burst: float = BURST
+    per_second: float = PER_SECOND
+    spent: float = 0.0
 
-    def spend(self, now: float) -> bool:
-        """Take one message; False when there are none left."""
-        self.left = min(self.left + (now - self.at) * PER_SECOND, BURST)
+    def spend(self, now: float, amount: float = 1.0) -> bool:
+        """Take so much of it; False when there is not as much left."""
+        self.spent = max(self.spent - (now - self.at) * self.per_second, 0.0)
         self.at = now
-        if self.left < 1:
+        if self.spent + amount > self.burst:
             return False
-        self.left -= 1
+        self.spent += amount
         return True
 
 
 @dataclass(slots=True)
 class _Peer:
-    """What outlives a worker's sessions."""
+    """What outlives a worker's sessions: what it may still send, how often connect, how often be wrong."""
 
-    allowance: Allowance
+    messages: Allowance
+    connections: Allowance
+    refusals: Allowance
+    heard: tuple[Hash32, int] | None = None
+    """Journal and number of the last report that was dealt with; those turned away are written nowhere."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the one session that speaks for the worker."""
 
@@ -126,6 +145,7 @@ class Sessions:
         store: Store,
         mailboxes: Mailboxes[TellWorker],
         inbox: Inbox,
+        pool: Callable[[], Pool],
         hub: HubReader,
         ledger: Hash32,
         results_url: str,
@@ -136,6 +156,7 @@ class Sessions:
         self._store = store
         self._mailboxes = mailboxes
         self._inbox = inbox
+        self._pool = pool
         self._hub = hub
         self._ledger = ledger
         self._results_url = results_url
@@ -147,7 +168,9 @@ class Sessions:
         """When each worker that is not silent was last heard."""
         self._open: dict[WorkerAddress, _Session] = {}
         self.refused: dict[str, int] = defaultdict(int)
-        """Messages and connections refused, by code."""
+        """Messages, connections and requests refused, by code."""
+        self.turned_away: dict[str, int] = dict.fromkeys(Reason, 0)
+        """Reports that were not kept, by reason."""
 
     @property
     def connected(self) -> tuple[WorkerAddress, ...]:
@@ -174,6 +197,25 @@ class Sessions:
             silence = f"no message for {self._silence_seconds:g} s"
             self._open[worker].end(PeerError(silence, code="silent", next_step="connect again"))
         await self._inbox.put(WorkerWentSilent(at=self._chain_now(), worker=worker))
+
+    def may_send_logs(self, worker: WorkerAddress) -> bool:
+        """Whether a worker may bring an app's logs now; it costs it many messages."""
+        return self._peer(worker).messages.spend(time.monotonic(), LOGS_COST)
+
+    def _peer(self, worker: WorkerAddress) -> _Peer:
+        known = self._peers.pop(worker, None)
+        if known is None:
+            now = time.monotonic()
+            known = _Peer(
+                messages=Allowance(now, BURST, PER_SECOND),
+                connections=Allowance(now, CONNECTION_BURST, CONNECTIONS_PER_SECOND),
+                refusals=Allowance(now, REFUSAL_BURST, REFUSALS_PER_SECOND),
+            )
+            too_many = max(len(self._peers) - MAX_KNOWN, 0)
+            for forgotten in [old for old in self._peers if old not in self._open][:too_many]:
+                del self._peers[forgotten]
+        self._peers[worker] = known  # the last that was heard stands last
+        return known
 
     async def serve(self, socket: WebSocket, worker: WorkerAddress) -> None:
         """Hold one connection of an authenticated worker until it ends; what is wrong with it is told."""
@@ -206,22 +248,30 @@ class Sessions:
         log.warning("session refused", worker=str(worker), code=code, reason=reason)
 
     async def _hold(self, socket: WebSocket, worker: WorkerAddress) -> None:
-        if len(self._open) > MAX_SESSIONS:
+        known = self._pool().workers
+        if len(self._open) > MAX_SESSIONS or (worker not in known and len(known) >= MAX_KNOWN):
             raise PeerError(
-                "this scheduler holds as many workers as it can",
+                "this scheduler has as many workers as it can",
                 code="too-many-workers",
-                expected=f"at most {MAX_SESSIONS}",
+                expected=f"at most {MAX_SESSIONS} connected and {MAX_KNOWN} known",
                 next_step="try again later",
             )
-        peer = self._peers.setdefault(worker, _Peer(Allowance(time.monotonic())))
+        peer = self._peer(worker)
+        if not peer.connections.spend(time.monotonic()):
+            raise PeerError(
+                "too many connections",
+                code="too-many-connections",
+                expected=f"{CONNECTION_BURST}, then one every {1 / CONNECTIONS_PER_SECOND:g} s",
+                next_step="find out why the worker connects so often, and wait",
+            )
         async with peer.turn:
             hello = await _receive_hello(socket)
-            await self._converse(socket, worker, peer.allowance, hello)
+            await self._converse(socket, worker, peer, hello)
 
-    async def _converse(
-        self, socket: WebSocket, worker: WorkerAddress, allowance: Allowance, hello: Hello
-    ) -> None:
+    async def _converse(self, socket: WebSocket, worker: WorkerAddress, peer: _Peer, hello: Hello) -> None:
         received = await self._received(worker, hello.journal)
+        if peer.heard is not None and peer.heard[0] == hello.journal:
+            received = max(received, peer.heard[1])
         weight = consensus.weight(await self._hub.score(worker))
         self._heard_at[worker] = time.monotonic()
         connected = WorkerConnected(
@@ -244,7 +294,7 @@ class Sessions:
         if hello.ledger == self._ledger:
             await mailbox.confirm(hello.received)
         await first_of(
-            self._listen(socket, worker, allowance, hello.journal, received),
+            self._listen(socket, worker, peer, hello.journal, received),
             self._send_instructions(socket, mailbox),
         )
 
@@ -256,14 +306,14 @@ class Sessions:
         self,
         socket: WebSocket,
         worker: WorkerAddress,
-        allowance: Allowance,
+        peer: _Peer,
         journal: Hash32,
         received: int,
     ) -> None:
         while True:
             message = await _receive(socket)
             now = self._heard_at[worker] = time.monotonic()
-            if not allowance.spend(now):
+            if not peer.messages.spend(now):
                 raise PeerError(
                     "too many messages",
                     code="too-many-messages",
@@ -273,8 +323,9 @@ class Sessions:
             match message:
                 case Reported(sequence=sequence):
                     if sequence > received:
-                        await self._take_report(worker, journal, message)
+                        await self._take_report(worker, peer, journal, message)
                         received = sequence
+                        peer.heard = journal, received
                     await _send(socket, Confirm(upto=received))
                 case Confirm(upto=upto):
                     await self._mailboxes.of(lane_of(worker)).confirm(upto)
@@ -283,7 +334,10 @@ class Sessions:
                 case Hello():
                     raise PeerError("Hello comes once in a session", code="second-hello")
 
-    async def _take_report(self, worker: WorkerAddress, journal: Hash32, report: Reported) -> None:
+    async def _take_report(
+        self, worker: WorkerAddress, peer: _Peer, journal: Hash32, report: Reported
+    ) -> None:
+        """Make a report durable, or turn it away; a worker that keeps talking nonsense is not listened to."""
         if report.details.callback is not None and len(report.details.callback) > MAX_CALLBACK_BYTES:
             raise PeerError(
                 "callback too long",
@@ -298,7 +352,22 @@ class Sessions:
             status=report.status,
             details=report.details,
         )
-        await see_through(self._put(event, worker, journal, report.sequence))
+        objection = screening.objection(self._pool(), event)
+        if objection is None:
+            await see_through(self._put(event, worker, journal, report.sequence))
+            return
+        self.turned_away[objection.reason] += 1
+        if objection.reason is Reason.CHAIN_DECIDES:
+            return  # each attempt says it twice; it is no mistake
+        log.warning("report not kept", worker=str(worker), code=objection.reason, reason=objection.message)
+        if not peer.refusals.spend(time.monotonic()):
+            raise PeerError(
+                "too many reports that cannot be",
+                code="too-many-refusals",
+                expected=f"at most {REFUSALS_PER_SECOND:g} a second after the first {REFUSAL_BURST}",
+                got=objection.message,
+                next_step="empty the worker's folder, and report it if the worker is Poolwright's",
+            )
 
     async def _put(self, event: PoolEvent, worker: WorkerAddress, journal: Hash32, received: int) -> None:
         """Make the event durable, with the number of the last report that is."""

@@ -197,6 +197,7 @@ class SchedulerSide:
             store=store,
             mailboxes=mailboxes,
             inbox=self.runner,
+            pool=lambda: self.runner.state,
             hub=HubTwin(),  # type: ignore[arg-type]  # a twin with what is used here
             ledger=hash32("ledger"),
             results_url=results_url,
