@@ -176,6 +176,25 @@ def finalized(task_id: TaskId, at: int = START + 130, block: int = 13) -> events
     )
 
 
+def contributed_and_finalized(
+    task_id: TaskId,
+    worker: WorkerAddress = ALICE,
+    digest: Hash32 = DIGEST,
+    *,
+    at: int = START + 100,
+    block: int = 10,
+) -> events.ChainTaskContributedAndFinalized:
+    return events.ChainTaskContributedAndFinalized(
+        at=Timestamp(at),
+        task_id=task_id,
+        worker=worker,
+        result_hash=hash_of(task_id, digest),
+        weight=2,
+        results=LINK.encode(),
+        ref=chain_ref(block, f"contributeAndFinalize of {worker} in {block}"),
+    )
+
+
 def claimed(task_id: TaskId, at: int = FINAL_DEADLINE + 1, block: int = 90) -> events.ChainTaskClaimed:
     return events.ChainTaskClaimed(at=Timestamp(at), task_id=task_id, ref=chain_ref(block))
 

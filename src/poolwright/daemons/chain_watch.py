@@ -8,7 +8,7 @@ behind the one that gave the log) is asked for again until it can; nothing is sk
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import structlog
@@ -19,13 +19,14 @@ from poolwright.chain.rpc import back_off
 from poolwright.poco import consensus, events, ids
 from poolwright.poco.deadlines import reveal_deadline
 from poolwright.poco.errors import PoolwrightError
-from poolwright.poco.types import Address, BlockStamp, DealId, Hash32, TaskId, WorkerAddress
+from poolwright.poco.types import Address, BlockStamp, DealId, Hash32, TaskId, TxHash, WorkerAddress
 from poolwright.scheduler.events import (
     ChainDealMatched,
     ChainRef,
     ChainTaskClaimed,
     ChainTaskConsensusReached,
     ChainTaskContributed,
+    ChainTaskContributedAndFinalized,
     ChainTaskFinalized,
     ChainTaskInitialized,
     ChainTaskReopened,
@@ -68,10 +69,9 @@ class ChainWatch:
         """The events of a batch that concern this pool, in the order of the chain."""
         facts: list[PoolEvent] = []
         fresh: dict[TaskId, DealTerms] = {}
-        for entry in batch.logs:
-            event = events.decode_log(entry)
-            if event is None:
-                continue
+        decoded = [(entry, event) for entry in batch.logs if (event := events.decode_log(entry)) is not None]
+        at_once = ended_at_once(decoded)
+        for entry, event in decoded:
             ref = ChainRef(block=entry.block.number, tx_hash=entry.tx_hash)
             if isinstance(event, events.SchedulerNotice):
                 if event.workerpool == self._workerpool:
@@ -82,7 +82,7 @@ class ChainWatch:
                         for index in range(terms.bot_first, terms.bot_first + terms.bot_size)
                     )
                 continue
-            fact = await self._task_fact(event, entry.block, ref, fresh)
+            fact = await self._task_fact(event, entry.block, ref, fresh, at_once)
             if fact is not None:
                 facts.append(fact)
         return facts
@@ -93,6 +93,7 @@ class ChainWatch:
         block: BlockStamp,
         ref: ChainRef,
         fresh: dict[TaskId, DealTerms],
+        at_once: Mapping[tuple[TxHash, TaskId], events.TaskContribute],
     ) -> PoolEvent | None:
         task_id: TaskId | None = getattr(event, "task_id", None)
         if task_id is None:
@@ -102,17 +103,29 @@ class ChainWatch:
         if terms is None:
             return None
         at = block.timestamp
+        contribution = at_once.get((ref.tx_hash, task_id))
         match event:
             case events.TaskInitialize():
                 return ChainTaskInitialized(at=at, task_id=task_id, ref=ref)
+            case events.TaskFinalize(results=results) if contribution is not None:
+                return ChainTaskContributedAndFinalized(
+                    at=at,
+                    task_id=task_id,
+                    worker=WorkerAddress(contribution.worker),
+                    result_hash=contribution.result_hash,
+                    weight=await self._weight(contribution.worker, block),
+                    results=results,
+                    ref=ref,
+                )
+            case _ if contribution is not None:
+                return None  # its TaskFinalize says it all
             case events.TaskContribute(worker=worker, result_hash=result_hash):
-                score = await _patiently(lambda at: self._hub.score(worker, at=at), block)
                 return ChainTaskContributed(
                     at=at,
                     task_id=task_id,
                     worker=WorkerAddress(worker),
                     result_hash=result_hash,
-                    weight=consensus.weight(score),
+                    weight=await self._weight(worker, block),
                     ref=ref,
                 )
             case events.TaskConsensus(consensus=agreed):
@@ -136,6 +149,9 @@ class ChainWatch:
             case _:
                 return None
 
+    async def _weight(self, worker: Address, block: BlockStamp) -> int:
+        return consensus.weight(await _patiently(lambda at: self._hub.score(worker, at=at), block))
+
     async def _terms(self, deal_id: DealId, block: BlockStamp) -> DealTerms:
         deal = await _patiently(lambda at: self._hub.deal(deal_id, at=at), block)
         category = await _patiently(lambda at: self._hub.category(deal.category, at=at), block)
@@ -152,6 +168,27 @@ class ChainWatch:
             has_callback=bool(deal.callback),
             workerpool_price=deal.workerpool.price,
         )
+
+
+def ended_at_once(
+    decoded: Sequence[tuple[events.Log, events.HubEvent]],
+) -> Mapping[tuple[TxHash, TaskId], events.TaskContribute]:
+    """The contributions that ended their task in the same transaction, by transaction and task.
+
+    `contributeAndFinalize` writes TaskContribute, TaskConsensus, TaskReveal and TaskFinalize (reference
+    `poco.md` 4); they are one fact.
+    """
+    contributed: dict[tuple[TxHash, TaskId], list[events.TaskContribute]] = {}
+    finalized: set[tuple[TxHash, TaskId]] = set()
+    for entry, event in decoded:
+        match event:
+            case events.TaskContribute(task_id=task_id):
+                contributed.setdefault((entry.tx_hash, task_id), []).append(event)
+            case events.TaskFinalize(task_id=task_id):
+                finalized.add((entry.tx_hash, task_id))
+            case _:
+                pass
+    return {key: made[0] for key, made in contributed.items() if key in finalized and len(made) == 1}
 
 
 async def _patiently(read: Callable[[BlockStamp | None], Awaitable[T]], block: BlockStamp) -> T:

@@ -60,6 +60,8 @@ class SchedulerConfig:
     """A worker that says nothing for longer is lost (reference 1.4: one minute)."""
     workers_allowed: frozenset[Address]
     """Empty: every wallet may join."""
+    contribute_and_finalize: bool
+    """Whether workers may end a task of trust 1 in one transaction."""
     check_invariants: bool
 
 
@@ -116,6 +118,7 @@ def scheduler_config(variables: Mapping[str, str]) -> SchedulerConfig:
         folder=env.path("POOLWRIGHT_SCHEDULER_DIR", "scheduler"),
         silence_seconds=env.integer("POOLWRIGHT_WORKER_SILENCE_SECONDS", 60, minimum=2),
         workers_allowed=env.addresses("IEXEC_WORKERS_WHITELIST"),
+        contribute_and_finalize=env.flag("POOLWRIGHT_CONTRIBUTE_AND_FINALIZE", True),
         check_invariants=env.flag("POOLWRIGHT_CHECK_INVARIANTS"),
     )
 

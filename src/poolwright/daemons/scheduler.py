@@ -104,7 +104,9 @@ async def _run(config: SchedulerConfig) -> None:
             results_url=config.results_url,
             silence_seconds=config.silence_seconds,
             chain_now=clock.now,
-            instruction_of=lambda effect: instruction_of(effect, wallet),
+            instruction_of=lambda effect: instruction_of(
+                effect, wallet, contribute_and_finalize=config.contribute_and_finalize
+            ),
         )
         sessions.expect(runner.state.workers)
         api = SchedulerApi(

@@ -215,8 +215,11 @@ def calldata(effect: Submit) -> bytes:
             assert_never(effect.submission)
 
 
-def instruction_of(effect: TellWorker, owner: Wallet) -> Instruction:
-    """The message for an instruction; `owner` of the workerpool signs the authorization."""
+def instruction_of(effect: TellWorker, owner: Wallet, *, contribute_and_finalize: bool = True) -> Instruction:
+    """The message for an instruction; `owner` of the workerpool signs the authorization.
+
+    `contribute_and_finalize`: whether the operator lets workers end a task in one transaction.
+    """
     match effect:
         case TellWorkerStart():
             challenge = Address.zero()
@@ -229,6 +232,7 @@ def instruction_of(effect: TellWorker, owner: Wallet) -> Instruction:
                     authorization_digest(effect.worker, effect.task_id, challenge)
                 ),
                 block=effect.block,
+                contribute_and_finalize=effect.contribute_and_finalize and contribute_and_finalize,
             )
         case TellWorkerReveal():
             return Reveal(task_id=effect.task_id, block=effect.block, deadline=effect.deadline)

@@ -26,8 +26,12 @@ from poolwright.worker.terms import Terms
 S = ReplicateStatus
 
 
-GAS_FOR_A_TASK: Final = 600_000
-"""A contribution and a reveal (reference `poco.md` 12: 431 k and 93 k at most), with a margin."""
+GAS_FOR_A_TASK: Final = 910_000
+"""What the wallet must be able to pay for: the gas allowed to the dearest transaction of a task.
+
+Half as much again as is used, and 50 k (`chain.tx_rules.gas_limit`): 570 k for a contributeAndFinalize with a
+callback, 431 k for a contribution, which leaves enough for its reveal (reference `poco.md` 12).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +85,9 @@ async def read_terms(
     if deal.tag & TEE:
         message = f"the task demands {', '.join(deal.tag.names)}, which this worker does not offer"
         return Refusal(status=S.FAILED, cause="TEE_NOT_SUPPORTED", message=message)
-    obstacle = obstacle_to_contribution(standing, worker, stake=deal.worker_stake, now=now)
+    at_once = start.contribute_and_finalize and deal.trust == 1
+    stake = NRlc(0) if at_once else deal.worker_stake
+    obstacle = obstacle_to_contribution(standing, worker, stake=stake, now=now)
     if obstacle is not None:
         return obstacle
     gas_needed = GAS_FOR_A_TASK * gas.price(gas_price)
@@ -114,6 +120,7 @@ async def read_terms(
         dataset_checksum=Hash32.zero() if dataset is None else dataset.checksum,
         input_files=input_files,
         has_callback=bool(deal.callback),
+        contribute_and_finalize=at_once,
     )
 
 

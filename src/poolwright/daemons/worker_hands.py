@@ -37,29 +37,38 @@ from poolwright.compute.port import Engine, ImageUnavailable, Limits, RunEnded, 
 from poolwright.daemons.config import WorkerConfig
 from poolwright.daemons.mailbox import Mailbox
 from poolwright.daemons.scheduler_link import LogQueue
-from poolwright.daemons.task_terms import Refusal, obstacle_to_contribution, read_standing, read_terms
+from poolwright.daemons.task_terms import (
+    Refusal,
+    Standing,
+    obstacle_to_contribution,
+    read_standing,
+    read_terms,
+)
 from poolwright.daemons.together import Latest
 from poolwright.poco import calls
 from poolwright.poco.deadlines import is_revealable
 from poolwright.poco.errors import InputError, InvariantBroken, PoolwrightError, Unavailable
 from poolwright.poco.records import ContributionStatus, TaskStatus
 from poolwright.poco.results import result_hash, result_seal
-from poolwright.poco.types import TaskId, Timestamp, WorkerAddress
+from poolwright.poco.types import NRlc, TaskId, Timestamp, WorkerAddress
 from poolwright.serving.http import explanation
 from poolwright.store.port import EffectId
 from poolwright.wire.messages import MAX_CALLBACK_BYTES
 from poolwright.wire.statuses import ReplicateStatus
 from poolwright.wire.task_logs import ComputeLogs
 from poolwright.wire.uploads import (
+    WORKERPOOL_AUTHORIZATION,
     UploadAuthorization,
     authorization_header,
     result_link,
     upload_digest,
+    workerpool_header,
 )
 from poolwright.worker.effects import (
     CheckContribution,
     CheckReveal,
     Compute,
+    DeliverResult,
     DescribeFailure,
     DescribeTask,
     DownloadApp,
@@ -68,6 +77,7 @@ from poolwright.worker.effects import (
     Purge,
     Report,
     SubmitContribute,
+    SubmitContributeAndFinalize,
     SubmitReveal,
     UploadResult,
 )
@@ -178,9 +188,13 @@ class WorkerHands:
                 return SCHEDULER_LANE
             case Compute():
                 return COMPUTE_LANE
-            case DownloadApp() | DownloadData() | DescribeFailure() | UploadResult() | Purge():
+            case DownloadApp() | DownloadData() | DescribeFailure():
                 return FILES_LANE
-            case DescribeTask() | CheckContribution() | SubmitContribute() | CheckReveal() | SubmitReveal():
+            case DeliverResult() | UploadResult() | Purge():
+                return FILES_LANE
+            case DescribeTask() | CheckContribution() | CheckReveal():
+                return CHAIN_LANE
+            case SubmitContribute() | SubmitContributeAndFinalize() | SubmitReveal():
                 return CHAIN_LANE
             case _:
                 assert_never(effect)
@@ -213,10 +227,14 @@ class WorkerHands:
                 return await self._compute(effect)
             case DescribeFailure():
                 return [await self._describe_failure(effect)]
+            case DeliverResult():
+                return [await self._deliver(effect)]
             case CheckContribution():
                 return [await self._check_contribution(effect)]
             case SubmitContribute():
                 return [await self._contribute(effect)]
+            case SubmitContributeAndFinalize():
+                return [await self._contribute_and_finalize(effect)]
             case CheckReveal():
                 return [await self._check_reveal(effect)]
             case SubmitReveal():
@@ -247,13 +265,13 @@ class WorkerHands:
             case DescribeFailure() | CheckContribution():
                 verdict = S.CANT_CONTRIBUTE_SINCE_TASK_NOT_ACTIVE
                 return [ContributionChecked(at=at, task_id=task_id, verdict=verdict, message=why)]
-            case SubmitContribute():
+            case SubmitContribute() | SubmitContributeAndFinalize():
                 return [ContributionFailed(at=at, task_id=task_id, status=S.CONTRIBUTE_FAILED, message=why)]
             case CheckReveal():
                 return [RevealChecked(at=at, task_id=task_id, can_reveal=False, message=why)]
             case SubmitReveal():
                 return [RevealFailed(at=at, task_id=task_id, status=S.REVEAL_FAILED, message=why)]
-            case UploadResult():
+            case DeliverResult() | UploadResult():
                 return [ResultUploadFailed(at=at, task_id=task_id, message=why)]
             case Purge():
                 log.error("task not purged", task=str(task_id), reason=why)
@@ -406,17 +424,24 @@ class WorkerHands:
     # --- the contribution and the reveal ------------------------------------------------------------------
 
     async def _check_contribution(self, effect: CheckContribution) -> Event:
-        standing = await read_standing(self._hub, effect.task_id, self._worker)
-        obstacle = obstacle_to_contribution(standing, self._worker, stake=effect.terms.stake, now=self._now())
-        if obstacle is not None and not await self._is_ours(effect.task_id):
+        task_id, now = effect.task_id, self._now()
+        standing = await read_standing(self._hub, task_id, self._worker)
+        at_once = is_finalizable_at_once(effect, standing)
+        # What this store has sent already is our own that the chain shows.
+        if await self._journal.get(_finalize_key(task_id)) is not None:
+            obstacle, at_once = None, True
+        elif await self._journal.get(_contribute_key(task_id)) is not None:
+            obstacle, at_once = None, False
+        else:
+            stake = NRlc(0) if at_once else effect.terms.stake
+            obstacle = obstacle_to_contribution(standing, self._worker, stake=stake, now=now)
+        if obstacle is not None:
             return ContributionChecked(
-                at=self._now(), task_id=effect.task_id, verdict=obstacle.status, message=obstacle.message
+                at=now, task_id=task_id, verdict=obstacle.status, message=obstacle.message
             )
-        return ContributionChecked(at=self._now(), task_id=effect.task_id, verdict=S.CAN_CONTRIBUTE)
-
-    async def _is_ours(self, task_id: TaskId) -> bool:
-        """Whether this store has sent the contribution already: then the chain shows our own."""
-        return await self._journal.get(_contribute_key(task_id)) is not None
+        return ContributionChecked(
+            at=now, task_id=task_id, verdict=S.CAN_CONTRIBUTE, contribute_and_finalize=at_once
+        )
 
     async def _contribute(self, effect: SubmitContribute) -> Event:
         data = calls.contribute(
@@ -427,18 +452,34 @@ class WorkerHands:
             bytes(32),
             effect.authorization,
         )
+        return await self._mined(effect.task_id, _contribute_key(effect.task_id), data)
+
+    async def _contribute_and_finalize(self, effect: SubmitContributeAndFinalize) -> Event:
+        data = calls.contribute_and_finalize(
+            effect.task_id,
+            effect.digest,
+            effect.link.encode(),
+            effect.callback,
+            effect.enclave_challenge,
+            bytes(32),
+            effect.authorization,
+        )
+        return await self._mined(effect.task_id, _finalize_key(effect.task_id), data)
+
+    async def _mined(self, task_id: TaskId, key: str, data: bytes) -> Event:
+        """What becomes of a contribution, of either kind; one that stands on the chain is ours."""
         try:
-            receipt = await self._send(_contribute_key(effect.task_id), data)
+            receipt = await self._send(key, data)
         except OutOfGas as problem:
-            return self._contribution_failed(effect.task_id, S.OUT_OF_GAS, problem)
+            return self._contribution_failed(task_id, S.OUT_OF_GAS, problem)
         except (TxReverted, InputError) as problem:
-            contribution = await self._hub.contribution(effect.task_id, self._worker)
+            contribution = await self._hub.contribution(task_id, self._worker)
             if contribution.status is ContributionStatus.UNSET:
-                return self._contribution_failed(effect.task_id, S.CONTRIBUTE_FAILED, problem)
+                return self._contribution_failed(task_id, S.CONTRIBUTE_FAILED, problem)
             receipt = None
         return ContributionMined(
             at=self._now(),
-            task_id=effect.task_id,
+            task_id=task_id,
             tx_hash=receipt.tx_hash if receipt else None,
             block=receipt.block.number if receipt else None,
         )
@@ -490,7 +531,16 @@ class WorkerHands:
 
     # --- the result ---------------------------------------------------------------------------------------
 
-    async def _upload(self, effect: UploadResult) -> Event:
+    async def _deliver(self, effect: DeliverResult) -> Event:
+        """Upload before the contribution. A repository that is down is waited for, but not too long."""
+        try:
+            return await self._upload(effect)
+        except Unavailable as problem:
+            if self._now() < effect.until:
+                raise
+            return ResultUploadFailed(at=self._now(), task_id=effect.task_id, message=str(problem))
+
+    async def _upload(self, effect: UploadResult | DeliverResult) -> Event:
         """Stream the archive to the repository; once there, it answers the same link again."""
         archive = self._folder(effect.task_id) / "result.zip"
         if not archive.exists():
@@ -503,6 +553,9 @@ class WorkerHands:
             "Content-Type": "application/zip",
             "Content-Length": str(size),
         }
+        if isinstance(effect, DeliverResult):
+            leave = workerpool_header(effect.enclave_challenge, effect.authorization)
+            headers[WORKERPOOL_AUTHORIZATION] = leave
         try:
             async with self._http.post(
                 url, data=_chunks(archive), headers=headers, timeout=UPLOAD_TIMEOUT, expect100=True
@@ -606,8 +659,17 @@ def pull_seconds(timeref: int) -> float:
     return 60.0 * min(max(minutes, 5), 30)
 
 
+def is_finalizable_at_once(effect: CheckContribution, standing: Standing) -> bool:
+    """Whether the task can be ended in one transaction now (contract `contributeAndFinalize`)."""
+    return effect.is_delivered and effect.terms.contribute_and_finalize and not standing.task.contributors
+
+
 def _contribute_key(task_id: TaskId) -> str:
     return f"contribute:{task_id}"
+
+
+def _finalize_key(task_id: TaskId) -> str:
+    return f"contributeAndFinalize:{task_id}"
 
 
 def _milliseconds(ended: RunEnded) -> int:

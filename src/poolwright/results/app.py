@@ -39,7 +39,8 @@ from poolwright.results.intake import Intake
 from poolwright.results.ledger import Ledger
 from poolwright.results.metrics import Metrics
 from poolwright.results.storage import Storage
-from poolwright.serving.http import error_body
+from poolwright.serving.http import error_body, status_of
+from poolwright.wire.uploads import WORKERPOOL_AUTHORIZATION
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -110,7 +111,11 @@ class _Pages:
                 task_id = _task_id(request)
                 _check_is_zip(request)
                 stored = await self._intake.take_result(
-                    task_id, request.headers.get("authorization", ""), _announced(request), body
+                    task_id,
+                    request.headers.get("authorization", ""),
+                    _announced(request),
+                    body,
+                    request.headers.get(WORKERPOOL_AUTHORIZATION, ""),
                 )
                 outcome = "stored"
             except PoolwrightError as problem:
@@ -134,11 +139,11 @@ class _Pages:
         return PlainTextResponse(f"/ipfs/{stored.cid}")
 
     async def is_stored(self, request: Request) -> Response:
-        self._stored_cid(request)
+        await self._stored_cid(request)
         return Response(status_code=204)
 
     async def cid_of_result(self, request: Request) -> Response:
-        return PlainTextResponse(self._stored_cid(request))
+        return PlainTextResponse(await self._stored_cid(request))
 
     async def download(self, request: Request) -> Response:
         return serve(self._storage, request.path_params["cid"], request)
@@ -179,9 +184,9 @@ class _Pages:
         self._metrics.free.set(self._storage.free_bytes())
         return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    def _stored_cid(self, request: Request) -> str:
+    async def _stored_cid(self, request: Request) -> str:
         task_id = _task_id(request)
-        stored = self._storage.find(task_id)
+        stored = await self._intake.find(task_id)
         if stored is None:
             raise NotFound(
                 f"no result of task {task_id} here",

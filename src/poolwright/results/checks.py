@@ -8,7 +8,15 @@ task id, must be the result hash of that worker's contribution.
     REVEALING    revealed    until the final deadline            the result, once
     COMPLETED    revealed    for ever                            the result that the finalized link names,
                                                                  if it is not here
+    ACTIVE       authorized  until the contribution deadline,    any result: its contributeAndFinalize will
+                 by the pool of a trust-1 task without a         name it, or not
+                             contribution
     any other    -           -                                   refused
+
+The third row is for `contributeAndFinalize`, which puts the result's place on the chain in the very
+transaction that contributes it. Until then nothing on the chain tells one result from another, so the owner
+of the deal's workerpool vouches for the worker, as it does before the contract. Such results stand beside
+each other, one of each worker; the task's result is the one that the chain names in the end.
 
 The second row is not in the reference. It exists because a finalized task is paid and cannot be computed
 again: when its file was lost with a disk, or the link went on chain before the file was safe, the worker
@@ -20,12 +28,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from poolwright.poco.authorization import verify_authorization
+from poolwright.poco.errors import PeerError
 from poolwright.poco.records import ContributionStatus, TaskStatus
 from poolwright.poco.results import result_hash
-from poolwright.poco.types import Hash32, TaskId, Timestamp, WorkerAddress
+from poolwright.poco.types import Address, Hash32, TaskId, Timestamp, WorkerAddress
 from poolwright.results.errors import NotAllowed, TooEarly, WrongContent
 from poolwright.wire.uploads import parse_result_link
 
@@ -46,6 +56,20 @@ class ChainFacts:
     """The task's on-chain results; empty before finalize."""
     contribution_status: ContributionStatus
     result_hash: Hash32
+    contribution_deadline: Timestamp = Timestamp(0)  # noqa: RUF009  # a number
+    contributors: int = 0
+    trust: int = 0
+    """The deal's; read while the task is ACTIVE."""
+    workerpool_owner: Address = field(default_factory=Address.zero)
+    """The deal's; read while the task is ACTIVE."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolLeave:
+    """The pool owner's authorization of a worker, as the contract will demand it; not yet verified."""
+
+    challenge: Address
+    signature: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +81,16 @@ class Computed:
     callback: bytes | None
 
 
-def check_uploader(task_id: TaskId, worker: WorkerAddress, facts: ChainFacts) -> None:
-    """Check that `worker` may upload the result of `task_id` now. Raises NotAllowed, TooEarly."""
+def check_uploader(
+    task_id: TaskId, worker: WorkerAddress, facts: ChainFacts, leave: PoolLeave | None = None
+) -> bool:
+    """Check that `worker` may upload a result of `task_id` now, with the pool's leave or by the chain.
+
+    Returns whether it comes early: before any contribution. Raises NotAllowed, TooEarly.
+    """
+    if leave is not None and facts.task_status is TaskStatus.ACTIVE:
+        _check_early(task_id, worker, facts, leave)
+        return True
     match facts.task_status:
         case TaskStatus.COMPLETED:
             pass
@@ -81,6 +113,7 @@ def check_uploader(task_id: TaskId, worker: WorkerAddress, facts: ChainFacts) ->
                 next_step="upload once your reveal is mined; check the task id and the chain if it is",
             )
     _check_contribution(task_id, worker, facts)
+    return False
 
 
 def check_content(task_id: TaskId, facts: ChainFacts, digests: Collection[Hash32], cid: str) -> None:
@@ -124,6 +157,35 @@ def read_computed(content: bytes) -> Computed:
             repr({str(key)[:40]: str(value)[:60] for key, value in list(fields.items())[:5]}),
         )
     return Computed(output=output, callback=callback)
+
+
+def _check_early(task_id: TaskId, worker: WorkerAddress, facts: ChainFacts, leave: PoolLeave) -> None:
+    """Source: contract `contributeAndFinalize`, what it requires."""
+    if facts.trust != 1 or facts.contributors or facts.now >= facts.contribution_deadline:
+        raise NotAllowed(
+            f"task {task_id} does not take its result before the contribution",
+            code="not-early",
+            expected="trust 1, no contribution, and time left to contribute",
+            got=f"trust {facts.trust}, {facts.contributors} contributions, block time {facts.now}, "
+            f"contributions until {facts.contribution_deadline}",
+            next_step="contribute and reveal, then upload",
+        )
+    try:
+        verify_authorization(
+            leave.signature,
+            signer=facts.workerpool_owner,
+            worker=worker,
+            task_id=task_id,
+            enclave_challenge=leave.challenge,
+        )
+    except PeerError as problem:
+        raise NotAllowed(
+            problem.what,
+            code="not-authorized-by-pool",
+            expected=problem.expected,
+            got=problem.got,
+            next_step="send the authorization that the scheduler gave for this task",
+        ) from problem
 
 
 def _check_final_deadline(task_id: TaskId, facts: ChainFacts) -> None:

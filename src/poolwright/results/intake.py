@@ -13,17 +13,37 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from poolwright.poco.errors import PeerError
+from poolwright.poco.records import TaskStatus
 from poolwright.poco.types import TaskId, Timestamp, WorkerAddress
 from poolwright.results.archive import result_digests
-from poolwright.results.checks import check_content, check_uploader
+from poolwright.results.checks import PoolLeave, check_content, check_uploader
 from poolwright.results.config import ResultsConfig
 from poolwright.results.errors import Busy, NotAllowed, NotAuthorized, TooSlow
 from poolwright.results.ledger import Ledger
 from poolwright.results.metrics import Metrics
 from poolwright.results.storage import Incoming, Storage, StoredResult
-from poolwright.wire.uploads import parse_authorization, verify_authorization
+from poolwright.wire.uploads import (
+    parse_authorization,
+    parse_result_link,
+    parse_workerpool_header,
+    verify_authorization,
+)
 
 PIECE_BYTES = 1024 * 1024
+
+
+def _leave(header: str) -> PoolLeave:
+    try:
+        challenge, signature = parse_workerpool_header(header)
+    except PeerError as problem:
+        raise NotAuthorized(
+            problem.what,
+            code=problem.code,
+            expected=problem.expected,
+            got=problem.got,
+            next_step=problem.next_step,
+        ) from problem
+    return PoolLeave(challenge=challenge, signature=signature)
 
 
 def wall_clock() -> Timestamp:
@@ -50,23 +70,48 @@ class Intake:
         self.uploading = 0
 
     async def take_result(
-        self, task_id: TaskId, authorization: str, announced_bytes: int, body: AsyncIterator[bytes]
+        self,
+        task_id: TaskId,
+        authorization: str,
+        announced_bytes: int,
+        body: AsyncIterator[bytes],
+        workerpool_authorization: str = "",
     ) -> StoredResult:
         """Store the zip in `body` as the result of `task_id` and return what is stored.
 
-        `authorization` is the value of the header, `announced_bytes` the Content-Length, 0 for unknown.
-        Raises the errors of `results.errors`, Unavailable when the chain does not answer.
+        `authorization` and `workerpool_authorization` are the values of those headers, `announced_bytes` the
+        Content-Length, 0 for unknown. Raises the errors of `results.errors`, Unavailable when the chain does
+        not answer.
         """
         worker = self._authorized(task_id, authorization)
+        leave = _leave(workerpool_authorization) if workerpool_authorization else None
         facts = await self._ledger.facts(task_id, worker)
-        check_uploader(task_id, worker, facts)
+        is_early = check_uploader(task_id, worker, facts, leave)
         async with self._received(announced_bytes, body) as (incoming, cid):
             digests = await asyncio.to_thread(result_digests, incoming.path, self._config.zip_limits)
-            check_content(task_id, facts, digests, cid)
+            if not is_early:
+                check_content(task_id, facts, digests, cid)
             result = StoredResult(
                 task_id=task_id, cid=cid, size=incoming.size, uploader=worker, stored_at=self._clock()
             )
-            return await asyncio.to_thread(self._storage.keep_result, incoming, result)
+            keep = self._storage.keep_early if is_early else self._storage.keep_result
+            return await asyncio.to_thread(keep, incoming, result)
+
+    async def find(self, task_id: TaskId) -> StoredResult | None:
+        """The task's result; of those that came early, the one that the finalized task names.
+
+        Raises Unavailable when there are early ones and the chain does not answer.
+        """
+        stored = self._storage.find(task_id)
+        early = [] if stored is not None else self._storage.early(task_id)
+        if not early:
+            return stored
+        facts = await self._ledger.facts(task_id, WorkerAddress(early[0].uploader))
+        link = parse_result_link(facts.results) if facts.task_status is TaskStatus.COMPLETED else None
+        named = next((one for one in early if link is not None and one.cid == link.cid), None)
+        if named is not None:
+            await asyncio.to_thread(self._storage.settle, named)
+        return named
 
     async def take_file(self, announced_bytes: int, body: AsyncIterator[bytes]) -> str:
         """Store any file, where the operator allows it, and return its CID. Raises as `take_result`."""

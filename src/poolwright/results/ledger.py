@@ -12,7 +12,7 @@ from poolwright.chain.blocks import check_chain, newest_header
 from poolwright.chain.reads import HubReader
 from poolwright.chain.rpc import Rpc
 from poolwright.poco.errors import PoolwrightError, Unavailable
-from poolwright.poco.records import Contribution, ContributionStatus, OnchainTask, TaskStatus
+from poolwright.poco.records import Contribution, ContributionStatus, Deal, OnchainTask, TaskStatus
 from poolwright.poco.types import (
     Address,
     BlockStamp,
@@ -82,10 +82,12 @@ class HubLedger:
                 task, contribution = await asyncio.gather(
                     self._reader.task(task_id, block), self._reader.contribution(task_id, worker, block)
                 )
+                is_active = task.status is TaskStatus.ACTIVE
+                deal = await self._reader.deal(task.deal_id, block) if is_active else None
         except (PoolwrightError, TimeoutError) as problem:
             # Whatever is wrong with our node, the uploader can only come again.
             raise _no_answer(str(problem)) from problem
-        return gathered(block, task, contribution)
+        return gathered(block, task, contribution, deal)
 
     async def newest_block(self) -> BlockStamp:
         if not self._is_checked:
@@ -103,11 +105,13 @@ class MemoryLedger:
         """When set, every question raises it, as a chain that does not answer."""
         self.tasks: dict[TaskId, OnchainTask] = {}
         self.contributions: dict[tuple[TaskId, WorkerAddress], Contribution] = {}
+        self.deals: dict[DealId, Deal] = {}
 
     async def facts(self, task_id: TaskId, worker: WorkerAddress) -> ChainFacts:
         block = await self.newest_block()
         task = self.tasks.get(task_id, NO_TASK)
-        return gathered(block, task, self.contributions.get((task_id, worker), NO_CONTRIBUTION))
+        contribution = self.contributions.get((task_id, worker), NO_CONTRIBUTION)
+        return gathered(block, task, contribution, self.deals.get(task.deal_id))
 
     async def newest_block(self) -> BlockStamp:
         if self.trouble is not None:
@@ -115,8 +119,10 @@ class MemoryLedger:
         return self.block
 
 
-def gathered(block: BlockStamp, task: OnchainTask, contribution: Contribution) -> ChainFacts:
-    """The facts that decide about an upload, out of the hub's records."""
+def gathered(
+    block: BlockStamp, task: OnchainTask, contribution: Contribution, deal: Deal | None
+) -> ChainFacts:
+    """The facts that decide about an upload, out of the hub's records; the deal of an ACTIVE task only."""
     return ChainFacts(
         now=block.timestamp,
         task_status=task.status,
@@ -124,6 +130,10 @@ def gathered(block: BlockStamp, task: OnchainTask, contribution: Contribution) -
         results=task.results,
         contribution_status=contribution.status,
         result_hash=contribution.result_hash,
+        contribution_deadline=task.contribution_deadline,
+        contributors=len(task.contributors),
+        trust=0 if deal is None else deal.trust,
+        workerpool_owner=Address.zero() if deal is None else deal.workerpool.owner,
     )
 
 

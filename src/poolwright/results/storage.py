@@ -2,6 +2,7 @@
 
     objects/<cid>       a whole file, never changed
     results/<task id>   JSON: the CID of that task's result, who brought it and when
+    early/<task id>/<uploader>   the same of a result that came before its contribution, until it is settled
     incoming/           files on their way in
     lock                held while a repository uses this folder
 
@@ -19,6 +20,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -113,7 +115,7 @@ class Storage:
         process uses the folder or it cannot be written.
         """
         try:
-            for part in ("objects", "results", "incoming"):
+            for part in ("objects", "results", "early", "incoming"):
                 (folder / part).mkdir(parents=True, exist_ok=True)
             lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as problem:
@@ -210,8 +212,36 @@ class Storage:
                 self._write_entry(result)
             return entry or result
 
-    def _entry(self, task_id: TaskId) -> StoredResult | None:
-        path = self._entry_path(task_id)
+    def keep_early(self, incoming: Incoming, result: StoredResult) -> StoredResult:
+        """Make a finished file one that the chain may name as the task's result, the latest of its uploader.
+
+        Raises StorageFull, StorageFailed.
+        """
+        with self._keeping:
+            self.keep(incoming, result.cid)
+            path = self._early_path(result.task_id, result.uploader)
+            with disk_errors(self.folder):
+                path.parent.mkdir(exist_ok=True)
+            self._write_entry(result, path)
+        return result
+
+    def early(self, task_id: TaskId) -> list[StoredResult]:
+        """What came before a contribution to the task and is whole, in the order of the uploaders."""
+        folder = self.folder / "early" / str(task_id)
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        entries = [self._entry(task_id, path) for path in paths]
+        return [entry for entry in entries if entry is not None and self.path(entry.cid) is not None]
+
+    def settle(self, result: StoredResult) -> None:
+        """Make one of the early results the task's, and forget about the others. Raises as `keep_result`."""
+        with self._keeping:
+            if self._entry(result.task_id) is None:
+                self._write_entry(result)
+            with disk_errors(self.folder):
+                shutil.rmtree(self.folder / "early" / str(result.task_id), ignore_errors=True)
+
+    def _entry(self, task_id: TaskId, path: Path | None = None) -> StoredResult | None:
+        path = self._entry_path(task_id) if path is None else path
         try:
             fields = json.loads(path.read_bytes())
             return StoredResult(
@@ -232,7 +262,8 @@ class Storage:
                 next_step="check the disk, then delete this one file; a revealer can upload the result again",
             ) from problem
 
-    def _write_entry(self, result: StoredResult) -> None:
+    def _write_entry(self, result: StoredResult, path: Path | None = None) -> None:
+        path = self._entry_path(result.task_id) if path is None else path
         fields = {
             "cid": result.cid,
             "size": result.size,
@@ -246,11 +277,14 @@ class Storage:
                     json.dump(fields, file)
                     file.flush()
                     os.fsync(descriptor)
-                Path(name).replace(self._entry_path(result.task_id))
+                Path(name).replace(path)
             except OSError:
                 Path(name).unlink(missing_ok=True)
                 raise
-            _flush_folder(self.folder / "results")
+            _flush_folder(path.parent)
+
+    def _early_path(self, task_id: TaskId, uploader: Address) -> Path:
+        return self.folder / "early" / str(task_id) / str(uploader)
 
     def _entry_path(self, task_id: TaskId) -> Path:
         return self.folder / "results" / str(task_id)

@@ -55,13 +55,17 @@ class VerifyUpload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TellWorkerStart:
-    """Hand the task to the worker; the hands sign its authorization."""
+    """Hand the task to the worker; the hands sign its authorization.
+
+    `contribute_and_finalize`: the contract would let the worker end the task in one transaction.
+    """
 
     worker: WorkerAddress
     task_id: TaskId
     deal_id: DealId
     index: int
     block: BlockNumber
+    contribute_and_finalize: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,6 +127,22 @@ class ChainTaskFinalized:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChainTaskContributedAndFinalized:
+    """The four logs of one `contributeAndFinalize`: contributed, agreed, revealed, closed and paid at once.
+
+    The worker has put no stake down, and its score does not change (contract `contributeAndFinalize`).
+    """
+
+    at: Timestamp
+    task_id: TaskId
+    worker: WorkerAddress
+    result_hash: Hash32
+    weight: int
+    results: bytes
+    ref: ChainRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChainTaskClaimed:
     """`TaskClaimed`: past its final deadline, refunded."""
 
@@ -214,6 +230,7 @@ TaskEvent = (
     | ChainTaskRevealed
     | ChainTaskReopened
     | ChainTaskFinalized
+    | ChainTaskContributedAndFinalized
     | ChainTaskClaimed
     | WorkerReported
     | UploadVerified

@@ -51,7 +51,7 @@ def _task_rules(task: Task) -> Iterator[str]:
     names = [fact.name for fact in task.facts]
     if task.phase is not Phase.RECEIVED and "TaskInitialized" not in names:
         yield f"phase {task.phase} without its TaskInitialize log"
-    if task.phase is Phase.COMPLETED and "TaskFinalized" not in names:
+    if task.phase is Phase.COMPLETED and not {"TaskFinalized", "TaskContributedAndFinalized"} & set(names):
         yield "COMPLETED without its TaskFinalize log"
     if (task.phase is Phase.REVEALING) and task.consensus is None:
         yield "REVEALING without a consensus"

@@ -38,6 +38,7 @@ from poolwright.scheduler.events import (
     ChainTaskConsensusReached,
     ChainTaskContributed,
     ChainTaskFinalized,
+    ChainTaskContributedAndFinalized,
     ChainTaskInitialized,
     ChainTaskReopened,
     ChainTaskRevealed,
@@ -131,6 +132,7 @@ def step(pool: Pool, event: PoolEvent) -> Step:
             | ChainTaskReopened()
             | ChainTaskFinalized()
             | ChainTaskClaimed()
+            | ChainTaskContributedAndFinalized()
             | WorkerReported()
             | UploadVerified()
             | UploadMissing()

@@ -6,6 +6,8 @@ The phase is the chain's word and moves only on a confirmed log:
                                    ▲                          │
                                    └──────TaskReopen──────────┘    ACTIVE or REVEALING ──TaskClaimed──► FAILED
 
+A task of trust 1 may go from ACTIVE to COMPLETED in one transaction of its worker, `contributeAndFinalize`.
+
 `step(task, event)` is pure and total. Each event first changes the facts; then `_pursue` derives from the
 facts what is wanted now (a transaction, an upload) and asks for it, unless it is asked for already. So a wish
 can neither be forgotten nor doubled, whatever the order of events. A new worker is not chosen here: the pool,
@@ -44,6 +46,7 @@ from poolwright.scheduler.events import (
     ChainTaskConsensusReached,
     ChainTaskContributed,
     ChainTaskFinalized,
+    ChainTaskContributedAndFinalized,
     ChainTaskInitialized,
     ChainTaskReopened,
     ChainTaskRevealed,
@@ -90,6 +93,7 @@ ChainFactEvent = (
     | ChainTaskReopened
     | ChainTaskFinalized
     | ChainTaskClaimed
+    | ChainTaskContributedAndFinalized
 )
 MAX_EXPLANATION: Final = 500
 """Characters of a worker's explanation that are kept with a replicate."""
@@ -106,6 +110,7 @@ PHASE_MOVES: Final[dict[tuple[Phase, type[TaskEvent]], Phase]] = {
 """Every legal move of the phase; any other pair changes nothing."""
 
 
+    (Phase.ACTIVE, ChainTaskContributedAndFinalized): Phase.COMPLETED,  # all in one, by its only worker
 class Deadline(StrEnum):
     """The three deadlines of the contract."""
 
@@ -263,6 +268,8 @@ def tick(task: Task, now: Timestamp) -> Step:
     """Act on every deadline that has passed by `now` (chain time)."""
     effects: list[Effect] = []
     for deadline in _unpassed(task, now):
+        case ChainTaskContributedAndFinalized():
+            result = _contributed_and_finalized(task, event)
         task = replace(task, passed=task.passed | {deadline})
         match deadline:
             case Deadline.CONTRIBUTION:
@@ -343,10 +350,19 @@ def recover_worker(task: Task, worker: WorkerAddress, now: Timestamp, *, remembe
     One that has lost its journal is also told to stop: the order to start may still be on its way to it.
     """
     replicate = task.replicate_of(worker)
+        contribute_and_finalize=may_end_at_once(task),
     if replicate is None or replicate.is_finished:
         return Step(task, ignored="no replicate to recover")
     if not remembers:
         closed = _close(task, worker, None, now, "the worker came back without its journal")
+def may_end_at_once(task: Task) -> bool:
+    """Whether the contract takes `contributeAndFinalize`: trust 1, and nobody has contributed so far.
+
+    It is cheaper than the long way whenever it is allowed (docs/adr/0012-contribute-and-finalize.md).
+    """
+    return task.deal.trust <= 1 and all(r.result_hash is None for r in task.replicates)
+
+
         stop = _abort(task, [replicate], AbortCause.CONTRIBUTION_TIMEOUT)
         return _pursue(Step(closed, tuple(stop)), now)
     if not replicate.is_lost:
@@ -386,12 +402,15 @@ def _contributed(task: Task, event: ChainTaskContributed) -> Step:
     replicate = task.replicate_of(event.worker)
     if replicate is not None and replicate.result_hash is not None:
         return Step(task, ignored="this worker's contribution is known")
-    after = task
-    if replicate is None:  # authorized by us in a life that this store does not remember
-        after = replace(task, replicates=(*task.replicates, created(event.worker, event.weight, event.at)))
-    after = _move(after, event.worker, Mover.CHAIN, S.CONTRIBUTED, event.at)
-    after = _edit(after, event.worker, result_hash=event.result_hash, weight=event.weight)
-    return Step(_noted(after, event))
+    return Step(_noted(_with_contribution(task, event), event))
+
+
+def _with_contribution(task: Task, event: ChainTaskContributed | ChainTaskContributedAndFinalized) -> Task:
+    worker, weight = event.worker, event.weight
+    if task.replicate_of(worker) is None:  # authorized by us in a life that this store does not remember
+        task = replace(task, replicates=(*task.replicates, created(worker, weight, event.at)))
+    task = _move(task, worker, Mover.CHAIN, S.CONTRIBUTED, event.at)
+    return _edit(task, worker, result_hash=event.result_hash, weight=weight)
 
 
 def _consensus_reached(task: Task, event: ChainTaskConsensusReached) -> Step:
@@ -479,6 +498,22 @@ def _reported(task: Task, event: WorkerReported) -> Step:
     after = _move(task, event.worker, Mover.WORKER, event.status, event.at, cause, message)
     if after is task and task.is_ended and event.status in ABORTED and not replicate.is_finished:
         # Told to stop before what was good news came, it has purged itself: nothing more is to be awaited.
+def _contributed_and_finalized(task: Task, event: ChainTaskContributedAndFinalized) -> Step:
+    """One worker has done it all, whatever its reports have reached; nobody is asked for anything more."""
+    ended = replace(
+        _with_contribution(task, event),
+        phase=Phase.COMPLETED,
+        consensus=event.result_hash,
+        in_flight=None,
+        setback=None,
+        results=event.results,
+    )
+    ended = _edit(_move(ended, event.worker, Mover.CHAIN, S.REVEALED, event.at), event.worker, revealed=True)
+    after, aborts = _dismiss(ended, AbortCause.CONSENSUS_REACHED, event.at, spare=ended.winners)
+    complete = TellWorkerComplete(worker=event.worker, task_id=task.id)
+    return _on_phase(task, event, after, complete, *aborts)
+
+
         after = _close(task, event.worker, None, event.at, "the worker has stopped")
     if after is task:
         return Step(task, ignored=f"no move from {replicate.status} to {event.status}")

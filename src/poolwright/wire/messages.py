@@ -83,6 +83,8 @@ class Start:
     enclave_challenge: Address
     authorization: bytes
     block: BlockNumber
+    contribute_and_finalize: bool = False
+    """Bring the result first and end the task in one transaction, where the chain allows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,11 @@ bytes: the chain already does, through the result hash that the same worker cont
 
     Authorization: PoolwrightUpload 0x<worker>.<expires_at, unix seconds>.0x<signature>
 
+A result that comes before the contribution (`contributeAndFinalize` names its place on the chain) has no
+such trace yet. Then the pool's owner vouches for the worker, by the authorization that the chain will demand:
+
+    Workerpool-Authorization: 0x<enclave challenge>.0x<signature>
+
 The result link is the text of `reference/scheduler-worker.md` 8.4, character for character, because
 clients of the network read it from the task's `results`.
 """
@@ -29,7 +34,11 @@ MAX_LINK_BYTES = 1024
 IPFS = "ipfs"
 """Storage word of links that any IPFS gateway can follow."""
 
+WORKERPOOL_AUTHORIZATION = "Workerpool-Authorization"
+"""Name of the header with which a result comes before its contribution."""
+
 UPLOAD_STRUCT = "ResultUpload(bytes32 taskId,address worker,uint256 expiresAt)"
+_WORKERPOOL = re.compile(r"(0x[0-9a-fA-F]{40})\.0x((?:[0-9a-fA-F]{2}){1,256})")
 _CREDENTIALS = re.compile(r"(0x[0-9a-fA-F]{40})\.(0|[1-9][0-9]{0,15})\.0x((?:[0-9a-fA-F]{2})+)")
 
 
@@ -88,6 +97,26 @@ def parse_authorization(header: str) -> UploadAuthorization:
         expires_at=Timestamp(int(expires_at)),
         signature=bytes.fromhex(signature),
     )
+
+
+def workerpool_header(enclave_challenge: Address, authorization: bytes) -> str:
+    """The value of the Workerpool-Authorization header: what the pool's owner signed, for which enclave."""
+    return f"{enclave_challenge}.0x{authorization.hex()}"
+
+
+def parse_workerpool_header(header: str) -> tuple[Address, bytes]:
+    """The enclave challenge and the signature. Raises PeerError when the header has another form."""
+    match = _WORKERPOOL.fullmatch(header)
+    if match is None:
+        raise PeerError(
+            "workerpool authorization not readable",
+            code="bad-authorization",
+            expected="0x<enclave challenge>.0x<signature of the workerpool's owner>",
+            got=repr(header[:40]),
+            next_step="send the authorization that came with the task",
+        )
+    challenge, signature = match.groups()
+    return Address.parse(challenge), bytes.fromhex(signature)
 
 
 def verify_authorization(

@@ -4,9 +4,13 @@
                      └───────────┴── failed ─► DESCRIBING_FAILURE ─┘                   │ told to reveal
     UPLOADED ◄─ UPLOADING ◄──── told to upload ──── REVEALED ◄─ REVEALING ◄─ CHECKING_REVEAL
 
-and from anywhere to PURGING, which ends it. Every stage waits for exactly one effect's outcome or for an
-instruction; an outcome that comes in another stage is late and changes nothing. The scheduler may be ahead of
-us, because it follows the chain too: told to reveal before our own receipt has come, we go on from there.
+and from anywhere to PURGING, which ends it. Where one transaction is enough (`contributeAndFinalize`), the
+result is delivered first: COMPUTING ─► DELIVERING ─► CHECKING ─► FINALIZING ─► FINALIZED. When it cannot be
+delivered, or the check finds that the chain wants the long way, the attempt goes that way.
+
+Every stage waits for exactly one effect's outcome or for an instruction; an outcome that comes in another
+stage is late and changes nothing. The scheduler may be ahead of us, because it follows the chain too: told to
+reveal before our own receipt has come, we go on from there.
 
 Work that was under way when the purge began may end after it and leave its traces on the disk once more. So
 the late outcome of such work is a reason to purge again.
@@ -22,13 +26,14 @@ from enum import StrEnum
 from typing import Final, NamedTuple, assert_never
 
 from poolwright.poco.errors import InvariantBroken
-from poolwright.poco.types import TaskId
+from poolwright.poco.types import TaskId, Timestamp
 from poolwright.wire.messages import Abort, AbortCause, Complete, Details, Instruction, Reveal, Start, Upload
 from poolwright.wire.statuses import ReplicateStatus
 from poolwright.worker.effects import (
     CheckContribution,
     CheckReveal,
     Compute,
+    DeliverResult,
     DescribeFailure,
     DescribeTask,
     DownloadApp,
@@ -37,6 +42,7 @@ from poolwright.worker.effects import (
     Purge,
     Report,
     SubmitContribute,
+    SubmitContributeAndFinalize,
     SubmitReveal,
     UploadResult,
 )
@@ -76,7 +82,10 @@ class Stage(StrEnum):
     FETCHING = "FETCHING"
     COMPUTING = "COMPUTING"
     DESCRIBING_FAILURE = "DESCRIBING_FAILURE"
+    DELIVERING = "DELIVERING"
     CHECKING = "CHECKING"
+    FINALIZING = "FINALIZING"
+    FINALIZED = "FINALIZED"
     CONTRIBUTING = "CONTRIBUTING"
     CONTRIBUTED = "CONTRIBUTED"
     CHECKING_REVEAL = "CHECKING_REVEAL"
@@ -95,6 +104,8 @@ ABORTED_ON: Final = {
 }
 #: Outcomes of work that writes into the task's folder or runs its container.
 LEAVES_TRACES: Final = (DataDownloaded, DataDownloadFailed, AppComputed, AppComputeFailed, FailureDescribed)
+LONG_WAY_UNITS: Final = 2
+"""Work clock units before the contribution deadline; from then on no silent repository is waited for."""
 _ALIVE: Final = tuple(stage for stage in Stage if stage not in (Stage.PURGING, Stage.PURGED))
 STAGE_MOVES: Final[dict[tuple[Stage, type[Event | Instruction]], frozenset[Stage]]] = {
     (Stage.DESCRIBING, TaskDescribed): frozenset({Stage.PULLING}),
@@ -103,10 +114,14 @@ STAGE_MOVES: Final[dict[tuple[Stage, type[Event | Instruction]], frozenset[Stage
     (Stage.PULLING, AppDownloadFailed): frozenset({Stage.DESCRIBING_FAILURE}),
     (Stage.FETCHING, DataDownloaded): frozenset({Stage.COMPUTING}),
     (Stage.FETCHING, DataDownloadFailed): frozenset({Stage.DESCRIBING_FAILURE}),
-    (Stage.COMPUTING, AppComputed): frozenset({Stage.CHECKING}),
+    (Stage.COMPUTING, AppComputed): frozenset({Stage.CHECKING, Stage.DELIVERING}),
     (Stage.COMPUTING, AppComputeFailed): frozenset({Stage.DESCRIBING_FAILURE}),
-    (Stage.DESCRIBING_FAILURE, FailureDescribed): frozenset({Stage.CHECKING}),
-    (Stage.CHECKING, ContributionChecked): frozenset({Stage.CONTRIBUTING, Stage.PURGING}),
+    (Stage.DESCRIBING_FAILURE, FailureDescribed): frozenset({Stage.CHECKING, Stage.DELIVERING}),
+    (Stage.DELIVERING, ResultUploaded): frozenset({Stage.CHECKING}),
+    (Stage.DELIVERING, ResultUploadFailed): frozenset({Stage.CHECKING}),  # the long way is still open
+    (Stage.CHECKING, ContributionChecked): frozenset({Stage.CONTRIBUTING, Stage.FINALIZING, Stage.PURGING}),
+    (Stage.FINALIZING, ContributionMined): frozenset({Stage.FINALIZED}),
+    (Stage.FINALIZING, ContributionFailed): frozenset({Stage.PURGING}),
     (Stage.CONTRIBUTING, ContributionMined): frozenset({Stage.CONTRIBUTED}),
     (Stage.CONTRIBUTING, ContributionFailed): frozenset({Stage.PURGING}),
     (Stage.CONTRIBUTING, Reveal): frozenset({Stage.CHECKING_REVEAL}),  # the chain is faster than our receipt
@@ -137,6 +152,8 @@ class Attempt:
     stage: Stage = Stage.DESCRIBING
     terms: Terms | None = None
     result: Result | None = None
+    delivered: str = ""
+    """The link of a result that was brought to the repository before the contribution."""
     farewell: ReplicateStatus | None = None
     reports: int = 0
     """Reports made so far."""
@@ -206,30 +223,24 @@ def step(attempt: Attempt, event: Event) -> Step:
             return _failed(attempt, S.COMPUTE_FAILED, details)
         case AppComputed(result=result, exit_code=exit_code, milliseconds=milliseconds):
             details = Details(exit_code=exit_code, milliseconds=milliseconds)
-            return _check(replace(attempt, result=result), _report(attempt, S.COMPUTED, details))
+            return _with_result(replace(attempt, result=result), _report(attempt, S.COMPUTED, details))
         case FailureDescribed(result=result):
-            return _check(replace(attempt, result=result))
+            return _with_result(replace(attempt, result=result))
+        case ResultUploaded(link=link) if attempt.stage is Stage.DELIVERING:
+            return _check(replace(attempt, delivered=link))
+        case ResultUploadFailed() if attempt.stage is Stage.DELIVERING:
+            return _check(attempt)
         case ContributionChecked(verdict=verdict, message=message):
             if verdict is S.OUT_OF_GAS:
                 out_of_gas = _report(attempt, verdict, Details(message=message))
                 return _purge(attempt, _report(attempt, S.CAN_CONTRIBUTE), out_of_gas)
             if verdict is not S.CAN_CONTRIBUTE:
                 return _purge(attempt, _report(attempt, verdict, Details(message=message)))
-            return _next(
-                attempt,
-                Stage.CONTRIBUTING,
-                _report(attempt, S.CAN_CONTRIBUTE),
-                _report(attempt, S.CONTRIBUTING),
-                SubmitContribute(
-                    task_id=attempt.task_id,
-                    digest=_result(attempt).digest,
-                    enclave_challenge=attempt.start.enclave_challenge,
-                    authorization=attempt.start.authorization,
-                ),
-            )
+            return _contribute(attempt, at_once=event.contribute_and_finalize)
         case ContributionMined(tx_hash=tx_hash, block=block):
             details = Details(tx_hash=tx_hash, block=block)
-            return _next(attempt, Stage.CONTRIBUTED, _report(attempt, S.CONTRIBUTED, details))
+            mined = Stage.FINALIZED if attempt.stage is Stage.FINALIZING else Stage.CONTRIBUTED
+            return _next(attempt, mined, _report(attempt, S.CONTRIBUTED, details))
         case ContributionFailed(status=status, message=message):
             return _purge(attempt, _report(attempt, status, Details(message=message)))
         case RevealChecked(can_reveal=True):
@@ -293,9 +304,47 @@ def _failed(attempt: Attempt, status: ReplicateStatus, details: Details) -> Step
     return _next(attempt, Stage.DESCRIBING_FAILURE, _report(attempt, status, details), describe)
 
 
+def _with_result(attempt: Attempt, *effects: Effect) -> Step:
+    """There is something to contribute; where one transaction is to do it all, its place comes first."""
+    terms = _terms(attempt)
+    if not terms.contribute_and_finalize:
+        return _check(attempt, *effects)
+    deliver = DeliverResult(
+        task_id=attempt.task_id,
+        enclave_challenge=attempt.start.enclave_challenge,
+        authorization=attempt.start.authorization,
+        until=Timestamp(terms.contribution_deadline - LONG_WAY_UNITS * terms.timeref),
+    )
+    return _next(attempt, Stage.DELIVERING, *effects, deliver)
+
+
 def _check(attempt: Attempt, *effects: Effect) -> Step:
-    check = CheckContribution(task_id=attempt.task_id, terms=_terms(attempt))
+    check = CheckContribution(
+        task_id=attempt.task_id, terms=_terms(attempt), is_delivered=bool(attempt.delivered)
+    )
     return _next(attempt, Stage.CHECKING, *effects, check)
+
+
+def _contribute(attempt: Attempt, *, at_once: bool) -> Step:
+    start, result = attempt.start, _result(attempt)
+    reports = _report(attempt, S.CAN_CONTRIBUTE), _report(attempt, S.CONTRIBUTING)
+    if at_once and attempt.delivered:
+        finalize = SubmitContributeAndFinalize(
+            task_id=attempt.task_id,
+            digest=result.digest,
+            link=attempt.delivered,
+            callback=result.callback,
+            enclave_challenge=start.enclave_challenge,
+            authorization=start.authorization,
+        )
+        return _next(attempt, Stage.FINALIZING, *reports, finalize)
+    contribute = SubmitContribute(
+        task_id=attempt.task_id,
+        digest=result.digest,
+        enclave_challenge=start.enclave_challenge,
+        authorization=start.authorization,
+    )
+    return _next(attempt, Stage.CONTRIBUTING, *reports, contribute)
 
 
 def _purge(attempt: Attempt, *effects: Effect) -> Step:

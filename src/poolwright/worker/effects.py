@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from poolwright.poco.types import Address, Hash32, TaskId
+from poolwright.poco.types import Address, Hash32, TaskId, Timestamp
 from poolwright.wire.messages import Details, Reveal, Start
 from poolwright.wire.statuses import ReplicateStatus
 from poolwright.worker.terms import Terms
@@ -58,11 +58,26 @@ class DescribeFailure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeliverResult:
+    """Bring the result's archive to the repository before the contribution, with the pool's authorization.
+
+    For `contributeAndFinalize`, which names the result's place. The repository is waited for until chain time
+    `until`; then the long way is taken, which needs no repository yet.
+    """
+
+    task_id: TaskId
+    enclave_challenge: Address
+    authorization: bytes
+    until: Timestamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckContribution:
-    """See whether the chain would accept a contribution now."""
+    """See whether the chain would accept a contribution now, and which one: is the result delivered?"""
 
     task_id: TaskId
     terms: Terms
+    is_delivered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +86,18 @@ class SubmitContribute:
 
     task_id: TaskId
     digest: Hash32
+    enclave_challenge: Address
+    authorization: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitContributeAndFinalize:
+    """Send `contributeAndFinalize`: the digest, where the result was delivered, and the callback's bytes."""
+
+    task_id: TaskId
+    digest: Hash32
+    link: str
+    callback: bytes
     enclave_challenge: Address
     authorization: bytes
 
@@ -123,8 +150,10 @@ Effect = (
     | DownloadData
     | Compute
     | DescribeFailure
+    | DeliverResult
     | CheckContribution
     | SubmitContribute
+    | SubmitContributeAndFinalize
     | CheckReveal
     | SubmitReveal
     | UploadResult

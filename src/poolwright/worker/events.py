@@ -108,12 +108,16 @@ class FailureDescribed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContributionChecked:
-    """The verdict before a contribution: CAN_CONTRIBUTE, OUT_OF_GAS or one of CANT_CONTRIBUTE_SINCE_…"""
+    """The verdict before a contribution: CAN_CONTRIBUTE, OUT_OF_GAS or one of CANT_CONTRIBUTE_SINCE_…
+
+    `contribute_and_finalize`: the result has been delivered and the chain would take it in one transaction.
+    """
 
     at: Timestamp
     task_id: TaskId
     verdict: ReplicateStatus
     message: str = ""
+    contribute_and_finalize: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

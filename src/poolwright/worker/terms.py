@@ -32,3 +32,5 @@ class Terms:
     dataset_checksum: Hash32
     input_files: tuple[str, ...]
     has_callback: bool
+    contribute_and_finalize: bool = False
+    """The pool asks for one transaction, and the deal's trust is 1: then no stake is locked."""

@@ -35,6 +35,7 @@ from poolwright.scheduler.events import (
     ChainTaskClaimed,
     ChainTaskConsensusReached,
     ChainTaskContributed,
+    ChainTaskContributedAndFinalized,
     ChainTaskFinalized,
     ChainTaskInitialized,
     ChainTaskReopened,
@@ -86,14 +87,14 @@ def batch(*emitted: HubEvent) -> LogBatch:
     return LogBatch(upto=BLOCK, logs=tuple(_log(event, index) for index, event in enumerate(emitted)))
 
 
-def _log(event: HubEvent, index: int) -> Log:
+def _log(event: HubEvent, index: int, tx: str = "tx") -> Log:
     topics, payload = encode_event(event)
     return Log(
         address=HUB,
         topics=topics,
         data=payload,
         block=BLOCK,
-        tx_hash=TxHash(hash32("tx")),
+        tx_hash=TxHash(hash32(tx)),
         log_index=index,
     )
 
@@ -141,7 +142,6 @@ async def test_every_log_of_a_known_task_is_a_fact_in_the_order_of_the_chain() -
             events.TaskConsensus(task_id=TASK, consensus=hash_of(TASK)),
             events.TaskReveal(task_id=TASK, worker=ALICE, digest=DIGEST),
             events.TaskReopen(task_id=TASK),
-            events.TaskFinalize(task_id=TASK, results=b"link"),
             events.TaskClaimed(task_id=TASK),
         )
     )
@@ -159,8 +159,47 @@ async def test_every_log_of_a_known_task_is_a_fact_in_the_order_of_the_chain() -
         ),
         ChainTaskRevealed(at=at, task_id=TASK, worker=ALICE, digest=DIGEST, ref=REF),
         ChainTaskReopened(at=at, task_id=TASK, ref=REF),
-        ChainTaskFinalized(at=at, task_id=TASK, results=b"link", ref=REF),
         ChainTaskClaimed(at=at, task_id=TASK, ref=REF),
+    ]
+
+
+CONTRIBUTE_AND_FINALIZE = (
+    events.TaskContribute(task_id=TASK, worker=ALICE, result_hash=hash_of(TASK)),
+    events.TaskConsensus(task_id=TASK, consensus=hash_of(TASK)),
+    events.TaskReveal(task_id=TASK, worker=ALICE, digest=DIGEST),
+    events.TaskFinalize(task_id=TASK, results=b"link"),
+)
+
+
+async def test_four_logs_of_one_contribute_and_finalize_are_one_fact() -> None:
+    facts = await watch(HubTwin(scores={ALICE: 30}), active_task()).facts(batch(*CONTRIBUTE_AND_FINALIZE))
+
+    assert facts == [
+        ChainTaskContributedAndFinalized(
+            at=BLOCK.timestamp,
+            task_id=TASK,
+            worker=ALICE,
+            result_hash=hash_of(TASK),
+            weight=9,
+            results=b"link",
+            ref=REF,
+        )
+    ]
+
+
+async def test_the_same_logs_of_several_transactions_in_one_block_are_facts_of_their_own() -> None:
+    txs = ("contribution", "contribution", "reveal", "finalize")
+    logs = [
+        _log(event, n, tx) for n, (event, tx) in enumerate(zip(CONTRIBUTE_AND_FINALIZE, txs, strict=True))
+    ]
+
+    facts = await watch(HubTwin(), active_task()).facts(LogBatch(upto=BLOCK, logs=tuple(logs)))
+
+    assert [type(fact) for fact in facts] == [
+        ChainTaskContributed,
+        ChainTaskConsensusReached,
+        ChainTaskRevealed,
+        ChainTaskFinalized,
     ]
 
 

@@ -226,6 +226,30 @@ async def test_stake_that_does_not_suffice_is_told_with_what_is_missing() -> Non
     assert "expected at least 30 nRLC, got 29 nRLC; deposit RLC" in refusal.message
 
 
+async def test_a_worker_without_stake_takes_a_task_that_one_transaction_ends() -> None:
+    chain = hub()
+    chain.accounts.clear()
+
+    terms = await read(chain, replace(start(), contribute_and_finalize=True))
+
+    assert isinstance(terms, Terms)
+    assert terms.contribute_and_finalize
+
+
+async def test_the_scheduler_is_not_believed_that_one_transaction_ends_a_task_of_more_trust() -> None:
+    chain = hub(details(deal=replace(DEAL, trust=2)))
+    asked = replace(start(), contribute_and_finalize=True)
+
+    terms = await read(chain, asked)
+    chain.accounts.clear()
+    refusal = await read(chain, asked)
+
+    assert isinstance(terms, Terms)
+    assert not terms.contribute_and_finalize
+    assert isinstance(refusal, Refusal)
+    assert refusal.status is S.CANT_CONTRIBUTE_SINCE_STAKE_TOO_LOW
+
+
 async def test_wallet_without_gas_does_not_take_the_task() -> None:
     chain = hub()
     chain.ethers[WORKER] = GAS - 1
@@ -233,7 +257,7 @@ async def test_wallet_without_gas_does_not_take_the_task() -> None:
     refusal = await refused(chain)
 
     assert (refusal.status, refusal.cause) == (S.OUT_OF_GAS, "OUT_OF_GAS")
-    assert "expected at least 1200000 wei, got 1199999 wei; send ETH" in refusal.message
+    assert "expected at least 1820000 wei, got 1819999 wei; send ETH" in refusal.message
 
 
 async def test_app_that_is_no_container_is_not_taken() -> None:

@@ -17,6 +17,7 @@ from poolwright.scheduler.effects import (
     TellWorkerAbort,
     TellWorkerComplete,
     TellWorkerReveal,
+    TellWorkerStart,
     TellWorkerUpload,
     VerifyUpload,
     identity,
@@ -59,6 +60,7 @@ MOVING_EVENTS = {
         f.consensus_reached(f.received_task().id, block=50),
         f.reopened(f.received_task().id, START + 50),
         f.finalized(f.received_task().id),
+        f.contributed_and_finalized(f.received_task().id),
         f.claimed(f.received_task().id, START + 50),
     )
 }
@@ -103,6 +105,57 @@ def test_a_task_received_after_its_final_deadline_is_initialized_and_claimed_at_
     step = tasks.opened(f.task_of(deal), 0, deal, f.FINAL_DEADLINE)
 
     assert submissions(step.effects) == [Submission.INITIALIZE_AND_CLAIM]
+
+
+def test_contribute_and_finalize_completes_a_task_without_a_word_to_its_worker_but_the_last() -> None:
+    task = f.active_task(ALICE, BOB)
+
+    step = f.told(task, *f.computed(task.id, ALICE), f.contributed_and_finalized(task.id))
+
+    assert step.effects == (
+        TellWorkerComplete(worker=ALICE, task_id=task.id),
+        TellWorkerAbort(worker=BOB, task_id=task.id, cause=AbortCause.CONSENSUS_REACHED),
+    )
+    replicate = step.task.replicate_of(ALICE)
+    assert replicate is not None
+    assert [stage.status for stage in replicate.life][-3:] == [S.CONTRIBUTING, S.CONTRIBUTED, S.REVEALED]
+    assert (step.task.phase, step.task.results) == (Phase.COMPLETED, f.LINK.encode())
+    done = f.told(step.task, f.reported(task.id, ALICE, S.COMPLETED))
+    assert done.task.replicate_of(ALICE).is_finished  # type: ignore[union-attr]  # it is there
+    assert tasks.step(step.task, f.contributed_and_finalized(task.id)).ignored
+
+
+@pytest.mark.parametrize("status", [S.WORKER_LOST, S.FAILED])
+def test_contribute_and_finalize_of_a_worker_given_up_counts_all_the_same(status: ReplicateStatus) -> None:
+    task = f.active_task(ALICE)
+    lost = tasks.lose_worker(task, ALICE, Timestamp(START + 60)).task
+    if status is S.FAILED:
+        lost = f.told(task, f.reported(task.id, ALICE, S.FAILED)).task
+    assert lost.replicates[0].status is status
+
+    step = f.told(lost, f.contributed_and_finalized(task.id))
+
+    assert step.task.phase is Phase.COMPLETED
+    assert step.task.replicates[0].status is S.REVEALED
+
+
+@pytest.mark.parametrize(("trust", "at_once"), [(0, True), (1, True), (2, False)])
+def test_a_worker_is_told_where_one_transaction_may_end_the_task(trust: int, at_once: bool) -> None:
+    task = f.active_task(trust=trust)
+
+    [start] = tasks.assign(task, ALICE, 2, START).effects
+
+    assert isinstance(start, TellWorkerStart)
+    assert start.contribute_and_finalize is at_once
+
+
+def test_after_a_reopen_the_contract_takes_the_long_way_only() -> None:
+    task = f.told(f.revealing_task(ALICE), f.reopened(f.received_task().id, REVEAL_DEADLINE)).task
+
+    [start] = tasks.assign(task, BOB, 2, Timestamp(REVEAL_DEADLINE)).effects
+
+    assert isinstance(start, TellWorkerStart)
+    assert not start.contribute_and_finalize
 
 
 def test_the_happy_path_of_trust_1() -> None:

@@ -48,6 +48,7 @@ SCHEDULER_EVENTS = [
     f.revealed(TASK),
     f.reopened(TASK, f.START + 700),
     f.finalized(TASK),
+    f.contributed_and_finalized(TASK),
     f.claimed(TASK),
     f.connected(gpu=True, tee_frameworks=["scone"]),
     f.silent(),
@@ -102,7 +103,18 @@ WORKER_EFFECTS = [
     deeds.DownloadData(task_id=TASK, terms=f.terms()),
     deeds.Compute(task_id=TASK, terms=f.terms()),
     deeds.DescribeFailure(task_id=TASK, terms=f.terms(), cause="X", exit_code=None),
-    deeds.CheckContribution(task_id=TASK, terms=f.terms()),
+    deeds.DeliverResult(
+        task_id=TASK, enclave_challenge=f.address("enclave"), authorization=bytes(65), until=AT
+    ),
+    deeds.CheckContribution(task_id=TASK, terms=f.terms(), is_delivered=True),
+    deeds.SubmitContributeAndFinalize(
+        task_id=TASK,
+        digest=f.DIGEST,
+        link=f.LINK,
+        callback=b"\x01",
+        enclave_challenge=f.address("enclave"),
+        authorization=bytes(65),
+    ),
     deeds.SubmitContribute(
         task_id=TASK, digest=f.DIGEST, enclave_challenge=f.address("enclave"), authorization=bytes(65)
     ),
@@ -198,6 +210,14 @@ def test_an_attempt_reads_back_as_it_was() -> None:
 
     assert attempt.result == RESULT
     assert codec.decode(Attempt, codec.encode(attempt)) == attempt
+
+
+def test_a_start_of_a_scheduler_that_knows_only_the_long_way_asks_for_the_long_way() -> None:
+    text = codec.encode(f.start(TASK), messages.Instruction).decode()
+    older = text.replace(',"contribute_and_finalize":false', "")
+
+    assert older != text
+    assert codec.decode(messages.Instruction, older) == f.start(TASK)
 
 
 def test_amounts_are_decimal_strings() -> None:

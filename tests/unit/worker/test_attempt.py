@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -70,6 +71,17 @@ TO_UPLOADED = (
     UPLOAD,
     OUTCOME[news.ResultUploaded],
 )
+AT_ONCE = news.TaskDescribed(at=AT, task_id=TASK, terms=replace(f.terms(), contribute_and_finalize=True))
+CHECKED_AT_ONCE = news.ContributionChecked(
+    at=AT, task_id=TASK, verdict=S.CAN_CONTRIBUTE, contribute_and_finalize=True
+)
+TO_FINALIZED = (
+    AT_ONCE,
+    *TO_CONTRIBUTED[1:4],
+    OUTCOME[news.ResultUploaded],
+    CHECKED_AT_ONCE,
+    OUTCOME[news.ContributionMined],
+)
 #: What leads to each stage.
 PATH_TO: dict[Stage, tuple[news.Event, ...]] = {
     Stage.DESCRIBING: (),
@@ -77,6 +89,9 @@ PATH_TO: dict[Stage, tuple[news.Event, ...]] = {
     Stage.FETCHING: TO_CONTRIBUTED[:2],
     Stage.COMPUTING: TO_CONTRIBUTED[:3],
     Stage.DESCRIBING_FAILURE: (*TO_CONTRIBUTED[:3], OUTCOME[news.AppComputeFailed]),
+    Stage.DELIVERING: TO_FINALIZED[:4],
+    Stage.FINALIZING: TO_FINALIZED[:6],
+    Stage.FINALIZED: TO_FINALIZED,
     Stage.CHECKING: TO_CONTRIBUTED[:4],
     Stage.CONTRIBUTING: TO_CONTRIBUTED[:5],
     Stage.CONTRIBUTED: TO_CONTRIBUTED,
@@ -139,6 +154,52 @@ def test_the_happy_path_reports_every_status_in_order() -> None:
         deeds.UploadResult,
         deeds.Purge,
     ]
+
+
+def test_where_one_transaction_is_enough_the_result_is_delivered_before_it() -> None:
+    step = after(*TO_FINALIZED, COMPLETE, OUTCOME[news.TaskPurged])
+
+    assert step.attempt.stage is Stage.PURGED
+    assert statuses(step.effects) == [*f.BEFORE_CONTRIBUTION_PATH, S.CONTRIBUTED, S.COMPLETED]
+    assert kinds(step.effects)[4:] == [
+        deeds.DeliverResult,
+        deeds.CheckContribution,
+        deeds.SubmitContributeAndFinalize,
+        deeds.Purge,
+    ]
+    [deliver] = [e for e in step.effects if isinstance(e, deeds.DeliverResult)]
+    [finalize] = [e for e in step.effects if isinstance(e, deeds.SubmitContributeAndFinalize)]
+    assert deliver.until == f.CONTRIBUTION_DEADLINE - 2 * f.TIMEREF
+    assert (finalize.digest, finalize.link) == (f.DIGEST, f.LINK)
+
+
+def test_a_failure_is_described_and_delivered_like_any_other_result() -> None:
+    step = after(*TO_FINALIZED[:3], OUTCOME[news.AppComputeFailed], OUTCOME[news.FailureDescribed])
+
+    assert step.attempt.stage is Stage.DELIVERING
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        (OUTCOME[news.ResultUploadFailed], CHECKED_AT_ONCE),
+        (OUTCOME[news.ResultUploaded], OUTCOME[news.ContributionChecked]),
+    ],
+    ids=["the repository does not take it", "somebody has contributed before"],
+)
+def test_where_one_transaction_is_not_possible_the_long_way_is_taken(found: tuple[news.Event, ...]) -> None:
+    step = after(*TO_FINALIZED[:4], *found)
+
+    assert step.attempt.stage is Stage.CONTRIBUTING
+    assert kinds(step.effects)[-1] is deeds.SubmitContribute
+    assert statuses(step.effects) == list(f.BEFORE_CONTRIBUTION_PATH)
+
+
+def test_one_transaction_that_fails_ends_the_attempt() -> None:
+    step = attempts.step(in_stage(Stage.FINALIZING), OUTCOME[news.ContributionFailed])
+
+    assert statuses(step.effects) == [S.CONTRIBUTE_FAILED]
+    assert kinds(step.effects) == [deeds.Purge]
 
 
 def test_every_report_of_an_attempt_has_its_own_number() -> None:

@@ -18,6 +18,7 @@ from poolwright.poco.types import Address, NRlc, TaskId, WorkerAddress
 from poolwright.scheduler import invariants
 from poolwright.scheduler.events import (
     ChainTaskContributed,
+    ChainTaskContributedAndFinalized,
     ChainTaskRevealed,
     PoolEvent,
     Tick,
@@ -181,7 +182,7 @@ class Checks:
             event.deal_id for _, event in self._events() if isinstance(event, hub_events.SchedulerNotice)
         ]
         poco = self._chain.poco
-        mined = {tx.tx_hash: block.stamp.number for block in self._chain.blocks for tx in block.txs}
+        mined = {(tx.tx_hash, block.stamp.number) for block in self._chain.blocks for tx in block.txs}
         for deal_id in deals:
             deal = poco.deal(deal_id)
             for index in range(deal.bot_first, deal.bot_first + deal.bot_size):
@@ -194,7 +195,7 @@ class Checks:
                     phase = None if task is None else task.phase
                     raise AssertionError(f"task {task_id}: {status.name} on the chain, {phase} in the pool")
                 for fact in task.facts:
-                    if mined.get(fact.ref.tx_hash) != fact.ref.block:
+                    if (fact.ref.tx_hash, fact.ref.block) not in mined:
                         raise AssertionError(f"task {task_id}: {fact.name} stands in no block of this chain")
 
     def _check_workers(self, pool: Pool) -> None:
@@ -266,6 +267,11 @@ def _mover(
         case ChainTaskContributed() if after is ReplicateStatus.CONTRIBUTED:
             return Mover.CHAIN
         case ChainTaskRevealed() if after is ReplicateStatus.REVEALED:
+            return Mover.CHAIN
+        case ChainTaskContributedAndFinalized() if after in (
+            ReplicateStatus.CONTRIBUTED,
+            ReplicateStatus.REVEALED,
+        ):
             return Mover.CHAIN
         case _:
             return Mover.POOL

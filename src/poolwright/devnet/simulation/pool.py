@@ -70,6 +70,7 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
         workerpool: Address,
         repository: Repository,
         observer: Observer,
+        contribute_and_finalize: bool,
         **parts: Any,  # those of Process
     ) -> None:
         super().__init__("scheduler", SchedulerMind(), disk, **parts)
@@ -78,6 +79,7 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
         self._wallet = wallet
         self._repository = repository
         self._observer = observer
+        self._contribute_and_finalize = contribute_and_finalize
         self._sessions: dict[WorkerAddress, Connection] = {}
         self._heard: dict[WorkerAddress, int] = {}
         """When each worker that is not silent was last heard."""
@@ -302,7 +304,8 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
             self._send(link, number, effect)
 
     def _send(self, link: Connection, number: int, effect: TellWorker) -> None:
-        link.to_worker(Instructed(sequence=number, instruction=instruction_of(effect, self._wallet)))
+        told = instruction_of(effect, self._wallet, contribute_and_finalize=self._contribute_and_finalize)
+        link.to_worker(Instructed(sequence=number, instruction=told))
 
     def _confirm(self, worker: WorkerAddress, upto: int) -> None:
         letters = self._letters.get(lane_of(worker))

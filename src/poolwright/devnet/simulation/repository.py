@@ -6,8 +6,11 @@ from poolwright.devnet.simulation.chain import Chain
 from poolwright.devnet.simulation.clock import Clock
 from poolwright.devnet.simulation.faults import Chance
 from poolwright.poco.errors import Unavailable
-from poolwright.poco.records import ContributionStatus
-from poolwright.poco.types import Address, Hash32, TaskId
+from poolwright.poco.records import ContributionStatus, TaskStatus
+from poolwright.poco.types import Address, Hash32, TaskId, WorkerAddress
+from poolwright.results.checks import PoolLeave, check_uploader
+from poolwright.results.ledger import gathered
+from poolwright.wire.uploads import parse_result_link
 
 
 class Repository:
@@ -19,6 +22,8 @@ class Repository:
         self._clock = clock
         self._chance = chance
         self._kept: dict[TaskId, str] = {}
+        self._early: dict[TaskId, set[str]] = {}
+        """Brought before any contribution; the chain says later which one it is."""
 
     def keep(self, task_id: TaskId, worker: Address, digest: Hash32) -> str:
         """Take a result; the CID of what is kept. Raises Unavailable, also for a reveal not seen yet."""
@@ -30,9 +35,25 @@ class Repository:
             del self._kept[task_id]
         return kept
 
+    def deliver(self, task_id: TaskId, worker: WorkerAddress, digest: Hash32, leave: PoolLeave) -> str:
+        """Take a result before its contribution. Raises Unavailable, NotAllowed as `results.checks`."""
+        self._answer()
+        poco = self._chain.poco
+        task = poco.task(task_id)
+        deal = poco.deal(task.deal_id) if task.status is TaskStatus.ACTIVE else None
+        stamp = self._chain.head
+        facts = gathered(stamp, task, poco.contribution(task_id, worker), deal)
+        check_uploader(task_id, worker, facts, leave)
+        cid = f"Qm{digest.hex()[:20]}"
+        self._early.setdefault(task_id, set()).add(cid)
+        return cid
+
     def look_up(self, task_id: TaskId) -> str | None:
         """The CID of a task's result. Raises Unavailable."""
         self._answer()
+        link = parse_result_link(self._chain.poco.task(task_id).results)
+        if link is not None and link.cid in self._early.get(task_id, ()):
+            return link.cid
         return self._kept.get(task_id)
 
     def _answer(self) -> None:

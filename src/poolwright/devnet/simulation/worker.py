@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any, assert_never
 
 from poolwright.chain.outcomes import OutOfGas, TxReverted
-from poolwright.daemons.worker_mind import WorkerMind
 from poolwright.daemons.task_terms import Refusal, Standing, obstacle_to_contribution, read_params
 from poolwright.daemons.worker_hands import (
     CHAIN_LANE,
@@ -20,8 +19,10 @@ from poolwright.daemons.worker_hands import (
     FILES_LANE,
     FILES_WIDTH,
     SCHEDULER_LANE,
+    is_finalizable_at_once,
     pull_seconds,
 )
+from poolwright.daemons.worker_mind import WorkerMind
 from poolwright.devnet.simulation.chain import Chain, Run, Tx
 from poolwright.devnet.simulation.clock import SECOND
 from poolwright.devnet.simulation.links import Connection, Letters, SchedulerEnd
@@ -31,12 +32,13 @@ from poolwright.devnet.simulation.repository import Repository
 from poolwright.devnet.simulation.sender import Sender
 from poolwright.poco.authorization import verify_authorization
 from poolwright.poco.deadlines import contribution_deadline, final_deadline, is_revealable
-from poolwright.poco.errors import InvariantBroken, PeerError, PoolwrightError
+from poolwright.poco.errors import InvariantBroken, PeerError, PoolwrightError, Unavailable
 from poolwright.poco.model import Call, Emitted, Poco
 from poolwright.poco.records import ContributionStatus, TaskStatus
 from poolwright.poco.results import result_hash, result_seal
 from poolwright.poco.tags import TEE
-from poolwright.poco.types import Address, Hash32, TaskId, WorkerAddress
+from poolwright.poco.types import Address, Hash32, NRlc, TaskId, WorkerAddress
+from poolwright.results.checks import PoolLeave
 from poolwright.wire.messages import (
     PROTOCOL,
     Capacity,
@@ -55,6 +57,7 @@ from poolwright.worker.effects import (
     CheckContribution,
     CheckReveal,
     Compute,
+    DeliverResult,
     DescribeFailure,
     DescribeTask,
     DownloadApp,
@@ -63,6 +66,7 @@ from poolwright.worker.effects import (
     Purge,
     Report,
     SubmitContribute,
+    SubmitContributeAndFinalize,
     SubmitReveal,
     UploadResult,
 )
@@ -253,9 +257,13 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
                 return SCHEDULER_LANE
             case Compute():
                 return COMPUTE_LANE
-            case DownloadApp() | DownloadData() | DescribeFailure() | UploadResult() | Purge():
+            case DownloadApp() | DownloadData() | DescribeFailure():
                 return FILES_LANE
-            case DescribeTask() | CheckContribution() | SubmitContribute() | CheckReveal() | SubmitReveal():
+            case DeliverResult() | UploadResult() | Purge():
+                return FILES_LANE
+            case DescribeTask() | CheckContribution() | CheckReveal():
+                return CHAIN_LANE
+            case SubmitContribute() | SubmitContributeAndFinalize() | SubmitReveal():
                 return CHAIN_LANE
             case _:
                 assert_never(effect)
@@ -283,10 +291,14 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
                 return self._compute(effect)
             case DescribeFailure():
                 return self._describe_failure(effect)
+            case DeliverResult():
+                return self._deliver(effect)
             case CheckContribution():
                 return self._check_contribution(effect)
             case SubmitContribute():
                 return self._contribute(effect)
+            case SubmitContributeAndFinalize():
+                return self._contribute_and_finalize(effect)
             case CheckReveal():
                 return self._check_reveal(effect)
             case SubmitReveal():
@@ -319,13 +331,13 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
             case DescribeFailure() | CheckContribution():
                 verdict = S.CANT_CONTRIBUTE_SINCE_TASK_NOT_ACTIVE
                 return [ContributionChecked(at=at, task_id=task_id, verdict=verdict, message=why)]
-            case SubmitContribute():
+            case SubmitContribute() | SubmitContributeAndFinalize():
                 return [ContributionFailed(at=at, task_id=task_id, status=S.CONTRIBUTE_FAILED, message=why)]
             case CheckReveal():
                 return [RevealChecked(at=at, task_id=task_id, can_reveal=False, message=why)]
             case SubmitReveal():
                 return [RevealFailed(at=at, task_id=task_id, status=S.REVEAL_FAILED, message=why)]
-            case UploadResult():
+            case DeliverResult() | UploadResult():
                 return [ResultUploadFailed(at=at, task_id=task_id, message=why)]
             case Purge():
                 return [TaskPurged(at=at, task_id=task_id)]
@@ -373,7 +385,9 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
             return Refusal(status=S.FAILED, cause=cause, message=str(problem))
         if deal.tag & TEE:
             return Refusal(status=S.FAILED, cause="TEE_NOT_SUPPORTED", message="the task demands an enclave")
-        obstacle = obstacle_to_contribution(standing, self.address, stake=deal.worker_stake, now=self.now())
+        at_once = start.contribute_and_finalize and deal.trust == 1
+        stake = NRlc(0) if at_once else deal.worker_stake
+        obstacle = obstacle_to_contribution(standing, self.address, stake=stake, now=self.now())
         if obstacle is not None:
             return obstacle
         if self._chain.coins.get(self.address, 0) < 2:
@@ -399,6 +413,7 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
             dataset_checksum=Hash32.zero(),
             input_files=input_files,
             has_callback=bool(deal.callback),
+            contribute_and_finalize=at_once,
         )
 
     def _standing(self, task_id: TaskId) -> Standing:
@@ -479,15 +494,24 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
 
     def _check_contribution(self, effect: CheckContribution) -> Work[Event]:
         yield self.pause(self._takes(1))
-        standing = self._standing(effect.task_id)
-        obstacle = obstacle_to_contribution(standing, self.address, stake=effect.terms.stake, now=self.now())
-        if obstacle is not None and not self._sender.has_sent(f"contribute:{effect.task_id}"):
-            return [
-                ContributionChecked(
-                    at=self.now(), task_id=effect.task_id, verdict=obstacle.status, message=obstacle.message
-                )
-            ]
-        return [ContributionChecked(at=self.now(), task_id=effect.task_id, verdict=S.CAN_CONTRIBUTE)]
+        task_id, now = effect.task_id, self.now()
+        standing = self._standing(task_id)
+        at_once = is_finalizable_at_once(effect, standing)
+        if self._sender.has_sent(f"contributeAndFinalize:{task_id}"):
+            obstacle, at_once = None, True
+        elif self._sender.has_sent(f"contribute:{task_id}"):
+            obstacle, at_once = None, False
+        else:
+            stake = NRlc(0) if at_once else effect.terms.stake
+            obstacle = obstacle_to_contribution(standing, self.address, stake=stake, now=now)
+        if obstacle is not None:
+            message = obstacle.message
+            return [ContributionChecked(at=now, task_id=task_id, verdict=obstacle.status, message=message)]
+        return [
+            ContributionChecked(
+                at=now, task_id=task_id, verdict=S.CAN_CONTRIBUTE, contribute_and_finalize=at_once
+            )
+        ]
 
     def _contribute(self, effect: SubmitContribute) -> Work[Event]:
         task_id = effect.task_id
@@ -495,8 +519,27 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
         if self.habits.hides_seal:
             seal = Hash32.zero()
         run = _contribution(effect, result_hash(task_id, effect.digest), seal)
+        return (yield from self._mined(f"contribute:{task_id}", run, task_id))
+
+    def _contribute_and_finalize(self, effect: SubmitContributeAndFinalize) -> Work[Event]:
+        def run(poco: Poco, call: Call) -> tuple[Emitted, ...]:
+            return poco.contribute_and_finalize(
+                call,
+                effect.task_id,
+                effect.digest,
+                effect.link.encode(),
+                effect.callback,
+                effect.enclave_challenge,
+                bytes(32),
+                effect.authorization,
+            )
+
+        key = f"contributeAndFinalize:{effect.task_id}"
+        return (yield from self._mined(key, run, effect.task_id))
+
+    def _mined(self, key: str, run: Run, task_id: TaskId) -> Work[Event]:
         try:
-            tx = yield from self._send_tx(f"contribute:{task_id}", run, task_id)
+            tx = yield from self._send_tx(key, run, task_id)
         except OutOfGas as problem:
             return [self._contribution_failed(task_id, S.OUT_OF_GAS, problem)]
         except TxReverted as problem:
@@ -560,14 +603,26 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
 
     # --- the result ---------------------------------------------------------------------------------------
 
-    def _upload(self, effect: UploadResult) -> Work[Event]:
+    def _deliver(self, effect: DeliverResult) -> Work[Event]:
+        try:
+            return (yield from self._upload(effect))
+        except Unavailable as problem:
+            if self.now() < effect.until:
+                raise
+            return [ResultUploadFailed(at=self.now(), task_id=effect.task_id, message=str(problem))]
+
+    def _upload(self, effect: UploadResult | DeliverResult) -> Work[Event]:
         task_id = effect.task_id
         result = self.machine.folders.get(task_id)
         if result is None:
             message = "the result's archive is no longer on this worker's disk"
             return [ResultUploadFailed(at=self.now(), task_id=task_id, message=message)]
         yield self.pause(self._takes(20))
-        cid = self._repository.keep(task_id, self.address, result.digest)
+        if isinstance(effect, DeliverResult):
+            leave = PoolLeave(challenge=effect.enclave_challenge, signature=effect.authorization)
+            cid = self._repository.deliver(task_id, self.address, result.digest, leave)
+        else:
+            cid = self._repository.keep(task_id, self.address, result.digest)
         link = result_link(cid).decode()
         return [ResultUploaded(at=self.now(), task_id=task_id, link=link, bytes_count=1000)]
 

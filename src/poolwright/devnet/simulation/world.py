@@ -140,6 +140,7 @@ class World(Observer):
             workerpool=self.pool_address,
             repository=self.repository,
             observer=self,
+            contribute_and_finalize=self.chance.of("policy").random() < 0.6,
             **self._parts(),
         )
         self.crew = [self._worker(number) for number in range(size.workers)]
