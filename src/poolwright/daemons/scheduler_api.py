@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from starlette.applications import Starlette
@@ -21,8 +21,7 @@ from starlette.websockets import WebSocket
 
 from poolwright import __version__
 from poolwright.daemons.sessions import Sessions
-from poolwright.poco.errors import PeerError, PoolwrightError
-from poolwright.poco.signatures import recover
+from poolwright.poco.errors import InputError, PeerError, PoolwrightError
 from poolwright.poco.types import Address, Hash32, TaskId, Timestamp, WorkerAddress
 from poolwright.scheduler import view
 from poolwright.scheduler.pool import Pool
@@ -31,12 +30,11 @@ from poolwright.serving.http import error_body, status_of
 from poolwright.store.port import Commit, Store
 from poolwright.wire import codec
 from poolwright.wire.login import (
-    Challenge,
     Login,
+    LoginRefused,
     Token,
-    check_challenge,
+    check_login,
     check_token,
-    login_digest,
     make_challenge,
     make_token,
 )
@@ -54,6 +52,7 @@ MAX_BODY_BYTES: Final = 4096
 LOGS_KIND: Final = "logs"
 """Kind of the records that keep what apps printed, by task and worker."""
 
+T = TypeVar("T")
 Health = Callable[[], Mapping[str, object]]
 
 
@@ -152,7 +151,7 @@ class SchedulerApi:
             raise HTTPException(403, f"worker {worker} has no part in task {task.id}")
         if not self._sessions.may_send_logs(worker):
             raise HTTPException(429, "too many logs at once; bring them later")
-        logs = codec.decode(ComputeLogs, await _bounded_body(request, MAX_LOGS_BYTES)).bounded()
+        logs = _read(ComputeLogs, await _bounded_body(request, MAX_LOGS_BYTES)).bounded()
         record = {(LOGS_KIND, _logs_key(task.id, worker)): codec.encode(logs)}
         await self._store.commit(Commit(records=record))
         return Response(status_code=204)
@@ -169,14 +168,10 @@ class SchedulerApi:
 
     async def login(self, request: Request) -> Response:
         body = await _bounded_body(request)
-        login = codec.decode(Login, body)
+        login = _read(Login, body)
         worker = self._allowed(login.wallet_address)
-        challenge = Challenge(nonce=login.nonce, expires_at=login.expires_at)
         now = int(time.time())
-        check_challenge(self._token_key, worker, challenge, now)
-        signer = recover(login_digest(self._chain_id, self._workerpool, worker, challenge), login.signature)
-        if signer != worker:
-            raise PeerError("login refused", code="wrong-signer", expected=str(worker), got=str(signer))
+        check_login(self._token_key, self._chain_id, self._workerpool, login, now)
         token = Token(token=make_token(self._token_key, worker, now))
         return Response(codec.encode(token), media_type="application/json")
 
@@ -192,10 +187,10 @@ class SchedulerApi:
         await self._sessions.serve(socket, worker)
 
     def _bearer(self, authorization: str) -> WorkerAddress:
-        """The worker whose token this is. Raises PeerError."""
+        """The worker whose token this is. Raises LoginRefused."""
         scheme, _, token = authorization.partition(" ")
         if scheme != "Bearer":
-            raise PeerError("no token", code="no-token", next_step="log in first")
+            raise LoginRefused("no token", code="no-token", next_step="log in first")
         return self._allowed(check_token(self._token_key, token, int(time.time())))
 
     def _known_task(self, request: Request) -> Task:
@@ -207,7 +202,7 @@ class SchedulerApi:
 
     def _allowed(self, worker: Address) -> WorkerAddress:
         if self._workers_allowed and worker not in self._workers_allowed:
-            raise PeerError(
+            raise LoginRefused(
                 f"wallet {worker} may not join this workerpool",
                 code="not-allowed",
                 next_step="ask the workerpool's manager to add it to IEXEC_WORKERS_WHITELIST",
@@ -266,6 +261,20 @@ async def _bounded_body(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
         if len(body) > most:
             raise HTTPException(413, f"body longer than {most} bytes")
     return body
+
+
+def _read(form: type[T], body: bytes) -> T:
+    """A body of this form. Raises InputError."""
+    try:
+        return codec.decode(form, body)
+    except PeerError as problem:
+        raise InputError(
+            f"the body is refused: {problem.what}",
+            code=problem.code,
+            expected=problem.expected,
+            got=problem.got,
+            next_step=problem.next_step,
+        ) from problem
 
 
 def _answer(problem: PoolwrightError) -> Response:

@@ -20,23 +20,31 @@ What is 5xx may pass, and the uploader comes again; what is 4xx will not (408 ap
 
 from __future__ import annotations
 
-from poolwright.poco.errors import InputError, PeerError, PoolwrightError, Unavailable
+from poolwright.poco.errors import InputError, Unavailable
 
 
 class NotAuthorized(InputError):
     """Sign the upload digest of this task with the worker's wallet and send it in Authorization."""
 
+    http_status = 401
+
 
 class NotAllowed(InputError):
     """The chain does not give the uploader a right to this task's result."""
+
+    http_status = 403
 
 
 class NotFound(InputError):
     """Nothing is stored under that name."""
 
+    http_status = 404
+
 
 class TooSlow(InputError):
     """Send the body again over a faster connection."""
+
+    http_status = 408
 
 
 class AlreadyStored(InputError):
@@ -44,6 +52,8 @@ class AlreadyStored(InputError):
 
     It was checked against the chain like any other, so it is as good a result as the refused one.
     """
+
+    http_status = 409
 
     def __init__(self, what: str, *, cid: str, expected: str, got: str, next_step: str) -> None:
         super().__init__(what, expected=expected, got=got, next_step=next_step)
@@ -53,13 +63,19 @@ class AlreadyStored(InputError):
 class TooLarge(InputError):
     """Make the result smaller, or raise the limit of the repository."""
 
+    http_status = 413
+
 
 class WrongMediaType(InputError):
     """Send the zip of the result as it is, with Content-Type application/zip."""
 
+    http_status = 415
+
 
 class WrongContent(InputError):
     """Upload the very result whose digest was revealed."""
+
+    http_status = 422
 
 
 class TooEarly(Unavailable):
@@ -77,23 +93,4 @@ class StorageFailed(Unavailable):
 class StorageFull(Unavailable):
     """The operator makes room; uploads work again at once, stored results are served all the while."""
 
-
-_STATUS: dict[type[PoolwrightError], int] = {
-    NotAuthorized: 401,
-    NotAllowed: 403,
-    NotFound: 404,
-    TooSlow: 408,
-    AlreadyStored: 409,
-    TooLarge: 413,
-    WrongMediaType: 415,
-    WrongContent: 422,
-    StorageFull: 507,
-    InputError: 400,
-    PeerError: 502,
-    Unavailable: 503,
-}
-
-
-def http_status(error: PoolwrightError) -> int:
-    """Return the status of an answer that carries `error`; 500 for a bug of ours."""
-    return next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
+    http_status = 507

@@ -16,7 +16,7 @@ from poolwright.poco.errors import InputError, PeerError, PoolwrightError, Unava
 SHUTDOWN_SECONDS: Final = 5
 MAX_UNKNOWN: Final = 200
 """Characters that are shown of an error that is not one of our services'."""
-_STATUS: Final[Mapping[type[PoolwrightError], int]] = {InputError: 400, PeerError: 401, Unavailable: 503}
+_STATUS: Final[Mapping[type[PoolwrightError], int]] = {InputError: 400, PeerError: 502, Unavailable: 503}
 
 
 def listen(host: str, port: int, *, setting: str) -> socket.socket:
@@ -65,8 +65,14 @@ async def serve(server: uvicorn.Server, listener: socket.socket) -> None:
 
 
 def status_of(problem: PoolwrightError) -> int:
-    """The HTTP status that says who must act."""
-    return next((status for kind, status in _STATUS.items() if isinstance(problem, kind)), 500)
+    """The HTTP status that the error's class names as `http_status`, or else the one that says who must act.
+
+    A PeerError without a status of its own comes from whom we asked, not from who asks us. What is none of
+    the kinds is a bug of ours, 500.
+    """
+    own = getattr(problem, "http_status", None)
+    by_kind = (status for kind, status in _STATUS.items() if isinstance(problem, kind))
+    return own if isinstance(own, int) else next(by_kind, 500)
 
 
 def error_body(problem: PoolwrightError) -> Mapping[str, object]:

@@ -17,6 +17,7 @@ from hashlib import sha256
 from typing import Final
 
 from poolwright.poco.errors import PeerError
+from poolwright.poco.signatures import recover
 from poolwright.poco.typed_data import TypedDomain, typed_digest
 from poolwright.poco.types import Address, Hash32, Timestamp, WorkerAddress
 
@@ -24,6 +25,12 @@ CHALLENGE_SECONDS: Final = 300
 TOKEN_SECONDS: Final = 24 * 3600
 
 LOGIN_STRUCT: Final = "Login(address worker,bytes32 nonce,uint256 expiresAt)"
+
+
+class LoginRefused(PeerError):
+    """Whoever asks has not shown who it is; ask for a new challenge and log in again."""
+
+    http_status = 401
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,15 +74,29 @@ def make_challenge(key: bytes, worker: Address, now: int) -> Challenge:
 
 
 def check_challenge(key: bytes, worker: Address, challenge: Challenge, now: int) -> None:
-    """Return when we made this challenge for this worker and it is still good. Raises PeerError."""
+    """Return when we made this challenge for this worker and it is still good. Raises LoginRefused."""
     if now >= challenge.expires_at:
-        raise PeerError(
+        raise LoginRefused(
             "the login challenge has expired", code="challenge-expired", next_step="ask for a new one"
         )
     if not hmac.compare_digest(challenge.nonce, _nonce(key, worker, challenge.expires_at)):
-        raise PeerError(
+        raise LoginRefused(
             "the login challenge is not ours", code="foreign-challenge", next_step="ask for a new one"
         )
+
+
+def check_login(key: bytes, chain_id: int, workerpool: Address, login: Login, now: int) -> None:
+    """Return when the worker signed a challenge that we made for it. Raises LoginRefused."""
+    worker, challenge = login.wallet_address, Challenge(nonce=login.nonce, expires_at=login.expires_at)
+    check_challenge(key, worker, challenge, now)
+    try:
+        signer = recover(login_digest(chain_id, workerpool, worker, challenge), login.signature)
+    except PeerError as problem:
+        raise LoginRefused(
+            "login refused", code=problem.code, expected=problem.expected, got=problem.got
+        ) from problem
+    if signer != worker:
+        raise LoginRefused("login refused", code="wrong-signer", expected=str(worker), got=str(signer))
 
 
 def make_token(key: bytes, worker: Address, now: int) -> str:
@@ -85,14 +106,14 @@ def make_token(key: bytes, worker: Address, now: int) -> str:
 
 
 def check_token(key: bytes, token: str, now: int) -> WorkerAddress:
-    """The worker that the token was made for. Raises PeerError when it is not ours or no longer good."""
+    """The worker that the token was made for. Raises LoginRefused when it is not ours or no longer good."""
     claim, _, mac = token.rpartition(".")
     expected = _mac(key, b"token", claim.encode()).hex()
     if not claim or not hmac.compare_digest(mac.encode(), expected.encode()):  # str must be ASCII there
-        raise PeerError("the token is not ours", code="bad-token", next_step="log in again")
+        raise LoginRefused("the token is not ours", code="bad-token", next_step="log in again")
     worker, _, expires_at = claim.partition(".")
     if now >= int(expires_at):
-        raise PeerError("the token has expired", code="token-expired", next_step="log in again")
+        raise LoginRefused("the token has expired", code="token-expired", next_step="log in again")
     return WorkerAddress(Address.parse(worker))
 
 

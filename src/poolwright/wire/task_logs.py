@@ -19,6 +19,7 @@ from poolwright.poco.errors import InputError, PeerError
 from poolwright.poco.signatures import recover
 from poolwright.poco.typed_data import TypedDomain, typed_digest
 from poolwright.poco.types import Address, Hash32
+from poolwright.wire.login import LoginRefused
 
 WINDOW_SECONDS: Final = 3600
 MAX_CHARACTERS: Final = 100_000
@@ -66,10 +67,10 @@ def challenge_digest(chain_id: int, challenge: str) -> Hash32:
 
 
 def reader_of(key: bytes, chain_id: int, authorization: str, now: int) -> Address:
-    """Who signed the challenge of this hour or the last. Raises PeerError (HTTP 401)."""
+    """Who signed the challenge of this hour or the last. Raises LoginRefused."""
     parts = authorization.split("_")
     if len(parts) != 3:
-        raise PeerError(
+        raise LoginRefused(
             "no access to the logs",
             code="bad-logs-token",
             expected="Authorization: <digest>_<signature>_<address>",
@@ -80,11 +81,13 @@ def reader_of(key: bytes, chain_id: int, authorization: str, now: int) -> Addres
         digest, address = Hash32.parse(parts[0]), Address.parse(parts[2])
         signature = bytes.fromhex(parts[1].removeprefix("0x"))
         signer = recover(digest, signature)
-    except (InputError, ValueError) as problem:
-        raise PeerError("no access to the logs", code="bad-logs-token", got=str(problem)[:200]) from problem
+    except (InputError, PeerError, ValueError) as problem:
+        raise LoginRefused(
+            "no access to the logs", code="bad-logs-token", got=str(problem)[:200]
+        ) from problem
     known = [challenge_digest(chain_id, challenge_of(key, address, at)) for at in (now, now - WINDOW_SECONDS)]
     if digest not in known or signer != address:
-        raise PeerError(
+        raise LoginRefused(
             "no access to the logs",
             code="bad-logs-token",
             expected=f"a fresh challenge signed by {address}",
