@@ -37,8 +37,8 @@ from poolwright.scheduler.events import (
     ChainTaskClaimed,
     ChainTaskConsensusReached,
     ChainTaskContributed,
-    ChainTaskFinalized,
     ChainTaskContributedAndFinalized,
+    ChainTaskFinalized,
     ChainTaskInitialized,
     ChainTaskReopened,
     ChainTaskRevealed,
@@ -131,8 +131,8 @@ def step(pool: Pool, event: PoolEvent) -> Step:
             | ChainTaskRevealed()
             | ChainTaskReopened()
             | ChainTaskFinalized()
-            | ChainTaskClaimed()
             | ChainTaskContributedAndFinalized()
+            | ChainTaskClaimed()
             | WorkerReported()
             | UploadVerified()
             | UploadMissing()

@@ -45,8 +45,8 @@ from poolwright.scheduler.events import (
     ChainTaskClaimed,
     ChainTaskConsensusReached,
     ChainTaskContributed,
-    ChainTaskFinalized,
     ChainTaskContributedAndFinalized,
+    ChainTaskFinalized,
     ChainTaskInitialized,
     ChainTaskReopened,
     ChainTaskRevealed,
@@ -92,8 +92,8 @@ ChainFactEvent = (
     | ChainTaskRevealed
     | ChainTaskReopened
     | ChainTaskFinalized
-    | ChainTaskClaimed
     | ChainTaskContributedAndFinalized
+    | ChainTaskClaimed
 )
 MAX_EXPLANATION: Final = 500
 """Characters of a worker's explanation that are kept with a replicate."""
@@ -104,13 +104,13 @@ PHASE_MOVES: Final[dict[tuple[Phase, type[TaskEvent]], Phase]] = {
     (Phase.ACTIVE, ChainTaskConsensusReached): Phase.REVEALING,  # the contribution that convinced
     (Phase.REVEALING, ChainTaskReopened): Phase.ACTIVE,  # nobody revealed in time
     (Phase.REVEALING, ChainTaskFinalized): Phase.COMPLETED,  # closed and paid
+    (Phase.ACTIVE, ChainTaskContributedAndFinalized): Phase.COMPLETED,  # all in one, by its only worker
     (Phase.ACTIVE, ChainTaskClaimed): Phase.FAILED,  # past the final deadline
     (Phase.REVEALING, ChainTaskClaimed): Phase.FAILED,  # past the final deadline
 }
 """Every legal move of the phase; any other pair changes nothing."""
 
 
-    (Phase.ACTIVE, ChainTaskContributedAndFinalized): Phase.COMPLETED,  # all in one, by its only worker
 class Deadline(StrEnum):
     """The three deadlines of the contract."""
 
@@ -251,6 +251,8 @@ def step(task: Task, event: TaskEvent, now: Timestamp | None = None) -> Step:
             result = _reopened(task, event)
         case ChainTaskFinalized():
             result = _finalized(task, event)
+        case ChainTaskContributedAndFinalized():
+            result = _contributed_and_finalized(task, event)
         case ChainTaskClaimed():
             result = _claimed(task, event)
         case UploadVerified():
@@ -268,8 +270,6 @@ def tick(task: Task, now: Timestamp) -> Step:
     """Act on every deadline that has passed by `now` (chain time)."""
     effects: list[Effect] = []
     for deadline in _unpassed(task, now):
-        case ChainTaskContributedAndFinalized():
-            result = _contributed_and_finalized(task, event)
         task = replace(task, passed=task.passed | {deadline})
         match deadline:
             case Deadline.CONTRIBUTION:
@@ -332,8 +332,17 @@ def assign(task: Task, worker: WorkerAddress, weight: int, now: Timestamp) -> St
         deal_id=task.deal.deal_id,
         index=task.index,
         block=task.facts[-1].ref.block,
+        contribute_and_finalize=may_end_at_once(task),
     )
     return Step(replace(task, replicates=(*task.replicates, created(worker, weight, now))), (start,))
+
+
+def may_end_at_once(task: Task) -> bool:
+    """Whether the contract takes `contributeAndFinalize`: trust 1, and nobody has contributed so far.
+
+    It is cheaper than the long way whenever it is allowed (docs/adr/0012-contribute-and-finalize.md).
+    """
+    return task.deal.trust <= 1 and all(r.result_hash is None for r in task.replicates)
 
 
 def lose_worker(task: Task, worker: WorkerAddress, now: Timestamp) -> Step:
@@ -350,19 +359,10 @@ def recover_worker(task: Task, worker: WorkerAddress, now: Timestamp, *, remembe
     One that has lost its journal is also told to stop: the order to start may still be on its way to it.
     """
     replicate = task.replicate_of(worker)
-        contribute_and_finalize=may_end_at_once(task),
     if replicate is None or replicate.is_finished:
         return Step(task, ignored="no replicate to recover")
     if not remembers:
         closed = _close(task, worker, None, now, "the worker came back without its journal")
-def may_end_at_once(task: Task) -> bool:
-    """Whether the contract takes `contributeAndFinalize`: trust 1, and nobody has contributed so far.
-
-    It is cheaper than the long way whenever it is allowed (docs/adr/0012-contribute-and-finalize.md).
-    """
-    return task.deal.trust <= 1 and all(r.result_hash is None for r in task.replicates)
-
-
         stop = _abort(task, [replicate], AbortCause.CONTRIBUTION_TIMEOUT)
         return _pursue(Step(closed, tuple(stop)), now)
     if not replicate.is_lost:
@@ -469,6 +469,22 @@ def _finalized(task: Task, event: ChainTaskFinalized) -> Step:
     return _on_phase(task, event, after, *completes, *aborts)
 
 
+def _contributed_and_finalized(task: Task, event: ChainTaskContributedAndFinalized) -> Step:
+    """One worker has done it all, whatever its reports have reached; nobody is asked for anything more."""
+    ended = replace(
+        _with_contribution(task, event),
+        phase=Phase.COMPLETED,
+        consensus=event.result_hash,
+        in_flight=None,
+        setback=None,
+        results=event.results,
+    )
+    ended = _edit(_move(ended, event.worker, Mover.CHAIN, S.REVEALED, event.at), event.worker, revealed=True)
+    after, aborts = _dismiss(ended, AbortCause.CONSENSUS_REACHED, event.at, spare=ended.winners)
+    complete = TellWorkerComplete(worker=event.worker, task_id=task.id)
+    return _on_phase(task, event, after, complete, *aborts)
+
+
 def _claimed(task: Task, event: ChainTaskClaimed) -> Step:
     ended = replace(task, phase=Phase.FAILED, in_flight=None, setback=None)
     after, aborts = _dismiss(ended, AbortCause.CONTRIBUTION_TIMEOUT, event.at, reason="the task was claimed")
@@ -498,22 +514,6 @@ def _reported(task: Task, event: WorkerReported) -> Step:
     after = _move(task, event.worker, Mover.WORKER, event.status, event.at, cause, message)
     if after is task and task.is_ended and event.status in ABORTED and not replicate.is_finished:
         # Told to stop before what was good news came, it has purged itself: nothing more is to be awaited.
-def _contributed_and_finalized(task: Task, event: ChainTaskContributedAndFinalized) -> Step:
-    """One worker has done it all, whatever its reports have reached; nobody is asked for anything more."""
-    ended = replace(
-        _with_contribution(task, event),
-        phase=Phase.COMPLETED,
-        consensus=event.result_hash,
-        in_flight=None,
-        setback=None,
-        results=event.results,
-    )
-    ended = _edit(_move(ended, event.worker, Mover.CHAIN, S.REVEALED, event.at), event.worker, revealed=True)
-    after, aborts = _dismiss(ended, AbortCause.CONSENSUS_REACHED, event.at, spare=ended.winners)
-    complete = TellWorkerComplete(worker=event.worker, task_id=task.id)
-    return _on_phase(task, event, after, complete, *aborts)
-
-
         after = _close(task, event.worker, None, event.at, "the worker has stopped")
     if after is task:
         return Step(task, ignored=f"no move from {replicate.status} to {event.status}")
