@@ -265,15 +265,16 @@ class Heads:
             url = self._rpc.urls[attempt % len(self._rpc.urls)]
             wait = LOST_SUBSCRIPTION_SECONDS
             try:
-                async with asyncio.timeout(SUBSCRIBE_TIMEOUT_SECONDS):
-                    socket = await self._rpc.session.ws_connect(
-                        "ws" + url.removeprefix("http"),
-                        heartbeat=30.0,
-                        timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
-                    )
-                async with socket:
-                    if not await self._follow_socket(socket):
-                        wait = RESUBSCRIBE_SECONDS
+                async with aiohttp.ClientSession() as http:
+                    async with asyncio.timeout(SUBSCRIBE_TIMEOUT_SECONDS):
+                        socket = await http.ws_connect(
+                            "ws" + url.removeprefix("http"),
+                            heartbeat=30.0,
+                            timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
+                        )
+                    async with socket:
+                        if not await self._follow_socket(socket):
+                            wait = RESUBSCRIBE_SECONDS
             except (aiohttp.WSServerHandshakeError, ValueError, TypeError) as problem:
                 log.debug("no newHeads from %s: %s", url, problem)
                 wait = RESUBSCRIBE_SECONDS

@@ -7,7 +7,7 @@ Two kinds of failure, because different people act on them:
 
 Only the second is retried.  Several URLs are several doors to the same chain: a door that fails is left
 for the next one, and after `home_after_seconds` the first is tried again.  Which door and how long to wait
-are the pure `Doors` and `back_off`; the class `Rpc` only moves bytes.
+are the pure `Doors` and `back_off`; a `Carrier` moves the bytes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Self, TypeAlias
 
-import aiohttp
-
+from poolwright.chain.carrier import AnswerTooLong, Carrier, NotReached
 from poolwright.chain.encoding import Json
 from poolwright.poco.errors import InputError, PoolwrightError, Unavailable
 
@@ -103,6 +102,7 @@ class Rpc:
         home_after_seconds: after that long on another URL, the first one is tried again.
         max_response_bytes: longer answers raise ResponseTooLarge.
         batch_size: longest batch sent in one HTTP exchange.
+        carrier: moves the bytes; an `AiohttpCarrier` if none is given.
 
     Raises InputError when a URL is none.
     """
@@ -116,6 +116,7 @@ class Rpc:
         home_after_seconds: float = 60.0,
         max_response_bytes: int = 64 * 1024 * 1024,
         batch_size: int = 100,
+        carrier: Carrier | None = None,
     ) -> None:
         self.urls: Final = (urls,) if isinstance(urls, str) else tuple(urls)
         for url in self.urls:
@@ -128,13 +129,16 @@ class Rpc:
                 )
         if not self.urls:
             raise InputError("no RPC URL", code="bad-rpc-url", expected="at least one", got="none")
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        if carrier is None:
+            from poolwright.chain.aiohttp_carrier import AiohttpCarrier
+
+            carrier = AiohttpCarrier()
+        self._carrier: Final = carrier
         self._timeout_seconds = timeout_seconds
         self._attempts = attempts
         self._max_response_bytes = max_response_bytes
         self._batch_size = batch_size
         self._doors = Doors(count=len(self.urls), home_after_seconds=home_after_seconds)
-        self._session: aiohttp.ClientSession | None = None
         self._next_id = 0
 
     async def __aenter__(self) -> Self:
@@ -147,17 +151,7 @@ class Rpc:
 
     async def close(self) -> None:
         """Close all connections; the client can be used again afterwards."""
-        if self._session is not None:
-            session, self._session = self._session, None
-            await session.close()
-
-    @property
-    def session(self) -> aiohttp.ClientSession:
-        """The HTTP session, made in the running event loop at first use."""
-        if self._session is None or self._session.closed:
-            connector = aiohttp.TCPConnector(limit_per_host=32, keepalive_timeout=30)
-            self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
-        return self._session
+        await self._carrier.close()
 
     async def call(self, method: str, *params: Json) -> Json:
         """Call one method; returns its result.
@@ -246,16 +240,15 @@ class Rpc:
 
     async def _post(self, url: str, body: bytes, name: str) -> Json:
         try:
-            headers = {"content-type": "application/json"}
-            async with self.session.post(url, data=body, headers=headers) as response:
-                raw = await self._read_bounded(response, name)
-                status = response.status
+            status, raw = await self._carrier.post(
+                url, body, timeout_seconds=self._timeout_seconds, most_bytes=self._max_response_bytes
+            )
         except TimeoutError as problem:
             raise _NoAnswer(f"time-out after {self._timeout_seconds:g} s") from problem
-        except aiohttp.ClientConnectorError as problem:
-            raise _NoAnswer(str(problem), reached=False) from problem
-        except (aiohttp.ClientError, OSError) as problem:
-            raise _NoAnswer(f"{type(problem).__name__} {problem}".strip()) from problem
+        except AnswerTooLong as problem:
+            raise ResponseTooLarge(self._max_response_bytes, method=name) from problem
+        except OSError as problem:
+            raise _NoAnswer(str(problem), reached=not isinstance(problem, NotReached)) from problem
         if status == 429 or status >= 500:
             raise _NoAnswer(f"HTTP status {status}")
         try:
@@ -265,17 +258,6 @@ class Rpc:
         if not isinstance(answer, dict | list):
             raise _NoAnswer(f"HTTP status {status} and no JSON-RPC: {raw[:80]!r}")
         return answer
-
-    async def _read_bounded(self, response: aiohttp.ClientResponse, name: str) -> bytes:
-        chunks: list[bytes] = []
-        length = 0
-        async for chunk in response.content.iter_any():
-            length += len(chunk)
-            if length > self._max_response_bytes:
-                response.close()
-                raise ResponseTooLarge(self._max_response_bytes, method=name)
-            chunks.append(chunk)
-        return b"".join(chunks)
 
 
 def is_repeatable(method: str) -> bool:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
-import aiohttp
-
+from poolwright.cli.iexec.errors import IexecError
+from poolwright.cli.iexec.market_client import ApiError, HttpService
 from poolwright.cli.iexec.session import Session
 from poolwright.poco.types import Address
 
-TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
+TIMEOUT_SECONDS: Final = 5.0
+NOT_FOUND: Final = 404
+
+
+class CompassCallError(IexecError):
+    """The compass does not answer, or has trouble; check `compass` of chain.json, or try later."""
+
+    name: ClassVar[str] = "CompassCallError"
 
 
 async def pool_url(session: Session, pool: Address) -> str | None:
@@ -20,21 +27,14 @@ async def pool_url(session: Session, pool: Address) -> str | None:
     compass, chain_id = session.chain.compass, session.chain.id
     if compass is None or chain_id is None:
         return None
-    url = f"{_origin(compass)}/{chain_id}/workerpools/{pool}"
     try:
-        async with session.rpc.session.get(url, timeout=TIMEOUT) as response:
-            if response.status == 404:
-                return None
-            response.raise_for_status()
-            answer = await response.json(content_type=None)
-            found = answer.get("apiUrl")
-            return found if isinstance(found, str) else None
-    except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError) as problem:
-        session.run.out.warn(f"compass {url} gave no answer: {problem or type(problem).__name__}")
+        async with HttpService(compass, "Compass API", CompassCallError) as service:
+            answer = await service.json(
+                "GET", f"/{chain_id}/workerpools/{pool}", timeout_seconds=TIMEOUT_SECONDS
+            )
+    except IexecError as problem:
+        if not (isinstance(problem, ApiError) and problem.status == NOT_FOUND):
+            session.run.out.warn(f"compass {compass} gave no answer: {problem}")
         return None
-
-
-def _origin(url: str) -> str:
-    """Scheme, host and port; the official client drops the path, so one URL fits both."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('/')[0]}"
+    found = answer.get("apiUrl")
+    return found if isinstance(found, str) else None

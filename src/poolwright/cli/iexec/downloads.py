@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 from urllib.parse import urljoin
 
-import aiohttp
-
+from poolwright.chain.carrier import AnswerTooLong
 from poolwright.cli.iexec.errors import IexecError
+from poolwright.cli.iexec.http import OK, Http, Request, Take
 from poolwright.poco.records import OnchainTask, TaskStatus
 from poolwright.poco.types import Hash32
 from poolwright.wire.uploads import IPFS, parse_result_link
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from poolwright.cli.iexec.command import Run
 
 PUBLIC_GATEWAY: Final = "https://gateway.ipfs.io"
-PIECE_BYTES: Final = 256 * 1024
 SILENCE_SECONDS: Final = 60.0
 """A gateway that sends nothing for so long is given up."""
 
@@ -66,30 +65,18 @@ async def download_result(
     cid = FileCid()
     handle, partial = tempfile.mkstemp(prefix=".result-", dir=target.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE_SECONDS)
-            async with (
-                aiohttp.ClientSession(timeout=timeout) as http,
-                http.get(urljoin(gateway, location), headers={"accept": "application/zip"}) as answer,
-            ):
-                if answer.status != 200:
-                    raise _refused(gateway, f"{answer.status} {answer.reason}")
-                total = answer.content_length or 0
-                with run.out.progress("Downloading the result", total) as told:
-                    async for piece in answer.content.iter_chunked(PIECE_BYTES):
-                        file.write(piece)
-                        cid.update(piece)
-                        told(cid.size)
-        await asyncio.to_thread(os.chmod, partial, 0o644)
-        await asyncio.to_thread(os.replace, partial, target)
-    except (aiohttp.ClientError, TimeoutError) as problem:
-        raise IpfsGatewayCallError(
-            f"IPFS gateway error: Connection to {gateway} failed with a network error",
-            got=str(problem) or type(problem).__name__,
-            next_step="check ipfsGateway in chain.json",
-        ) from problem
-    except OSError as problem:
-        raise IexecError(f"{target} cannot be written", got=str(problem)) from problem
+        with os.fdopen(handle, "wb") as file, run.out.progress("Downloading the result") as told:
+
+            def take(piece: bytes, total: int) -> None:
+                cid.update(piece)
+                with _writing(target):
+                    file.write(piece)
+                told(cid.size, total)
+
+            await _fetch(gateway, urljoin(gateway, location), take)
+        with _writing(target):
+            os.chmod(partial, 0o644)
+            os.replace(partial, target)
     finally:
         with suppress(FileNotFoundError):  # it is the result now
             os.unlink(partial)
@@ -99,9 +86,37 @@ async def download_result(
     return target
 
 
-def _refused(gateway: str, got: str) -> IexecError:
-    return IpfsGatewayCallError(
-        f"IPFS gateway error: Server at {gateway} does not give the result",
-        got=got,
-        next_step="try again later, or another ipfsGateway in chain.json",
+async def _fetch(gateway: str, url: str, take: Take) -> None:
+    """Get all of a file, piece by piece. Raises IpfsGatewayCallError."""
+    http = Http()
+    request = Request(
+        method="GET",
+        url=url,
+        headers={"accept": "application/zip"},
+        silence_seconds=SILENCE_SECONDS,
+        take=take,
     )
+    try:
+        answer = await http.exchange(request)
+    except (OSError, AnswerTooLong) as problem:
+        raise IpfsGatewayCallError(
+            f"IPFS gateway error: Connection to {gateway} failed with a network error",
+            got=str(problem) or type(problem).__name__,
+            next_step="check ipfsGateway in chain.json",
+        ) from problem
+    finally:
+        await http.close()
+    if answer.status != OK:
+        raise IpfsGatewayCallError(
+            f"IPFS gateway error: Server at {gateway} does not give the result",
+            got=f"{answer.status} {answer.reason}",
+            next_step="try again later, or another ipfsGateway in chain.json",
+        )
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        raise IexecError(f"{target} cannot be written", got=str(problem)) from problem

@@ -117,7 +117,7 @@ async def match(session: Session, orders: Orders) -> MadeDeal:
     """Send `matchOrders` and read the deal from its event. Raises TxReverted, OutOfGas, Unavailable."""
     call = calls.match_orders(orders.app, orders.dataset, orders.workerpool, orders.request)
     receipt = await session.send(session.hub, call, "match orders")
-    for event in await session.events(receipt):
+    for event in await session.sending().events(receipt):
         if isinstance(event, OrdersMatched):
             return MadeDeal(deal_id=event.deal_id, volume=event.volume, tx_hash=receipt.tx_hash)
     raise PeerError(

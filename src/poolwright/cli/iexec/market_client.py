@@ -17,11 +17,11 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
-from urllib.parse import urljoin
+from urllib.parse import urlencode, urljoin
 
-import aiohttp
-
+from poolwright.chain.carrier import AnswerTooLong
 from poolwright.cli.iexec.errors import IexecError
+from poolwright.cli.iexec.http import Answer, Http, Request
 from poolwright.poco.typed_data import TypedDomain, typed_digest
 from poolwright.poco.types import Address
 
@@ -74,17 +74,15 @@ class HttpService:
         self.url: Final = url
         self._prefix = prefix
         self._error = error
-        self._session: aiohttp.ClientSession | None = None
+        self._http: Final = Http()
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._http.close()
 
     async def json(
         self,
@@ -94,23 +92,29 @@ class HttpService:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         authorization: str | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> dict[str, Any]:
         """Exchange JSON. Raises ApiError when refused, the service's error class when it has trouble."""
-        status, kind, content = await self.exchange(
-            method, path, query=query, body=body, authorization=authorization
+        got = await self.exchange(
+            method,
+            path,
+            query=query,
+            body=body,
+            authorization=authorization,
+            timeout_seconds=timeout_seconds,
         )
-        if "json" not in kind:
-            if status >= 400:
-                raise ApiError(status, f"{status} {_first_line(content)}")
-            raise IexecError("The http response is not of JSON type", got=kind or "no content type")
+        if "json" not in got.kind:
+            if got.status >= 400:
+                raise ApiError(got.status, f"{got.status} {_first_line(got.body)}")
+            raise IexecError("The http response is not of JSON type", got=got.kind or "no content type")
         try:
-            answer = json.loads(content)
+            answer = json.loads(got.body)
         except (ValueError, RecursionError) as problem:
             raise self._failed("answered with broken JSON", str(problem)) from problem
         if not isinstance(answer, dict):
             raise self._failed("answered with JSON that is no object", type(answer).__name__)
-        if status >= 400:
-            raise ApiError(status, str(answer.get("error") or f"{status}"))
+        if got.status >= 400:
+            raise ApiError(got.status, str(answer.get("error") or got.status))
         return answer
 
     async def exchange(
@@ -121,29 +125,36 @@ class HttpService:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         authorization: str | None = None,
-        accept: str = "application/json",
-        most_bytes: int = MAX_BODY,
-    ) -> tuple[int, str, bytes]:
-        """One request; returns status, content type and body. Raises the service's error class."""
-        assert self._session is not None, "used outside its `async with`"
-        headers = {"accept": accept}
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> Answer:
+        """One request and its answer, refusals included. Raises the service's error class."""
+        headers = {"accept": "application/json"}
+        url = urljoin(self.url, path)
+        if query:
+            url = f"{url}?{urlencode(query)}"
+        if body is not None:
+            headers["content-type"] = "application/json"
         if authorization is not None:
             headers["authorization"] = authorization
+        request = Request(
+            method=method,
+            url=url,
+            headers=headers,
+            body=None if body is None else json.dumps(body).encode(),
+            timeout_seconds=timeout_seconds,
+            most_bytes=MAX_BODY,
+        )
         try:
-            async with self._session.request(
-                method, urljoin(self.url, path), params=query, json=body, headers=headers
-            ) as answer:
-                content = await _read(answer, most_bytes)
-                status, kind = answer.status, answer.headers.get("content-type", "")
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as problem:
+            answer = await self._http.exchange(request)
+        except (OSError, ValueError, AnswerTooLong) as problem:
             raise self._error(
                 f"{self._prefix} error: Connection to {self.url} failed with a network error",
                 got=str(problem) or type(problem).__name__,
                 next_step="check that the service runs and that its URL in chain.json is right",
             ) from problem
-        if status >= 500:
-            raise self._failed("encountered an internal error", f"{status} {_first_line(content)}")
-        return status, kind, content
+        if answer.status >= 500:
+            raise self._failed("encountered an internal error", f"{answer.status} {_first_line(answer.body)}")
+        return answer
 
     def _failed(self, what: str, got: str) -> IexecError:
         return self._error(
@@ -282,14 +293,3 @@ def _is_stale(refusal: ApiError) -> bool:
 def _first_line(content: bytes) -> str:
     lines = content[:300].decode("utf-8", "replace").splitlines()
     return lines[0].strip() if lines else ""
-
-
-async def _read(answer: aiohttp.ClientResponse, most_bytes: int) -> bytes:
-    chunks: list[bytes] = []
-    length = 0
-    async for chunk in answer.content.iter_any():
-        length += len(chunk)
-        if length > most_bytes:
-            raise ValueError(f"the answer is longer than {most_bytes} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)

@@ -16,10 +16,10 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, TextIO
+from typing import Any, Final, Protocol, TextIO
 
 from poolwright.cli.iexec.errors import message_of, name_of
 from poolwright.cli.iexec.render import bar, tree
@@ -36,6 +36,12 @@ BAR_AFTER_SECONDS: Final = 1.0
 _GREEN: Final = "32"
 _RED: Final = "31"
 _YELLOW: Final = "33"
+
+
+class Progress(Protocol):
+    """Tells how many bytes are done, and of how many when that was not known before."""
+
+    def __call__(self, done: int, whole: int = ...) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,22 +123,22 @@ class Output:
             spinner.join()
 
     @contextmanager
-    def progress(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show people on a terminal how far a long work is; the caller tells how much of `total` is done."""
+    def progress(self, text: str, total: int = 0) -> Iterator[Progress]:
+        """Show people on a terminal how far a long work is; the caller tells how much of it is done."""
         started = time.monotonic()
         shown_at = started
 
-        def told(done: int) -> None:
+        def told(done: int, whole: int = total) -> None:
             nonlocal shown_at
             now = time.monotonic()
             if now - started < BAR_AFTER_SECONDS or now - shown_at < FRAME_SECONDS:
                 return
             shown_at = now
-            self._stderr.write(f"\r{bar(text, done, total, now - started)}\x1b[K")
+            self._stderr.write(f"\r{bar(text, done, whole, now - started)}\x1b[K")
             self._stderr.flush()
 
         if self.raw or not self._stderr.isatty():
-            yield lambda done: None
+            yield lambda done, whole=total: None
             return
         try:
             yield told

@@ -38,8 +38,13 @@ def short(hex_id: str) -> str:
 
 
 def bar(text: str, done: int, total: int, elapsed: float, *, width: int = 24) -> str:
-    """A progress bar with percentage and the seconds that are left, judged by `elapsed` seconds."""
-    share = min(done / total, 1.0) if total else 1.0
+    """A progress bar with percentage and the seconds that are left, judged by `elapsed` seconds.
+
+    Without a total only what is done, in bytes.
+    """
+    if not total:
+        return f"{text} {done:,} bytes"
+    share = min(done / total, 1.0)
     full = int(share * width)
     left = f"{elapsed * (1 - share) / share:.0f} s left" if share else "…"
     return f"{text} [{'#' * full}{'.' * (width - full)}] {share:4.0%} {left}"

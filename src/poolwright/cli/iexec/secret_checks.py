@@ -88,7 +88,7 @@ async def missing(url: str, needs: Sequence[Need]) -> list[Finding]:
     findings = []
     async with HttpService(url, "SMS", SmsCallError) as service:
         for need in needs:
-            status, _, _ = await service.exchange("HEAD", need.path)
+            status = (await service.exchange("HEAD", need.path)).status
             if status == 404:
                 findings.append(need.finding)
             elif not 200 <= status < 300:

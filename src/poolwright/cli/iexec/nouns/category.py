@@ -50,7 +50,7 @@ async def create(run: Run) -> Outcome:
             )
         call = calls.create_category(name, description, timeref)
         receipt = await session.send(session.hub, call, "create category")
-        created = [one for one in await session.events(receipt) if isinstance(one, CreateCategory)]
+        created = [one for one in await session.sending().events(receipt) if isinstance(one, CreateCategory)]
     index = str(created[0].category)
     return Outcome(text=f"Created category {index}", fields={"catid": index, "txHash": str(receipt.tx_hash)})
 

@@ -114,7 +114,7 @@ async def sweep(run: Run) -> Outcome:
     errors: list[str] = []
     async with run.session() as session:
         await _refuse_contract(session, to)
-        await session.fix_gas_price()
+        await session.sending().fix_gas_price()
         run.confirm(f"Send everything that {who} has to {to}?")
         await session.wallet()  # a wrong password is a failure of the whole, not of a part
         for key, send in (("sendERC20TxHash", _sweep_rlc), ("sendNativeTxHash", _sweep_ether)):
@@ -142,8 +142,8 @@ async def _sweep_rlc(session: Session, who: Address, to: Address) -> str | None:
 
 async def _sweep_ether(session: Session, who: Address, to: Address) -> str | None:
     """All ether but the most that the sending can cost; what the block charges less, stays."""
-    gas_limit = await session.transfer_gas(who, to)
-    value = Wei(await session.reader.ether(who) - gas_limit * await session.fix_gas_price())
+    gas_limit = await session.sending().transfer_gas(who, to)
+    value = Wei(await session.reader.ether(who) - gas_limit * await session.sending().fix_gas_price())
     if value <= 0:
         return None
     receipt = await session.send(to, b"", "sweep ether", value=value, gas_limit=gas_limit)
