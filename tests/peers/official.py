@@ -33,13 +33,17 @@ class OfficialClient:
     major: int
     folder: Path
 
-    def call(self, here: Path, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run `iexec <words>` in the folder `here`."""
-        script = self.folder / "node_modules/.bin/iexec"
+    def command(self) -> list[str]:
+        """The words that start it."""
+        return [_node(), str(self.folder / "node_modules/.bin/iexec")]
+
+    def call(self, here: Path, *words: str, answers: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run `iexec <words>` in the folder `here`; `answers` is what is typed."""
         return subprocess.run(
-            [_node(), str(script), *words],
+            [*self.command(), *words],
             cwd=here,
-            stdin=subprocess.DEVNULL,
+            input=answers,
+            stdin=subprocess.DEVNULL if answers is None else None,
             capture_output=True,
             text=True,
             timeout=CALL_SECONDS,
