@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from poolwright.poco.tags import GPU, NO_TAG, TEE, TEE_FRAMEWORKS, Tag
@@ -21,10 +22,13 @@ def may_take(worker: Worker, task: Task) -> bool:
 
 def offers(worker: Worker) -> Tag:
     """The tag bits that the worker can serve."""
-    tag = NO_TAG
-    if worker.capacity.gpu:
-        tag |= GPU
-    for framework in worker.capacity.tee_frameworks:
+    return _offers(worker.capacity.gpu, worker.capacity.tee_frameworks)
+
+
+@lru_cache(maxsize=256)
+def _offers(gpu: bool, tee_frameworks: tuple[str, ...]) -> Tag:
+    tag = GPU if gpu else NO_TAG
+    for framework in tee_frameworks:
         tag |= _FRAMEWORKS.get(framework.lower(), NO_TAG)  # a name nobody knows offers nothing
     return tag
 

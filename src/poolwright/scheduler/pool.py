@@ -23,11 +23,12 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, assert_never
 
 from poolwright.poco import ids
 from poolwright.poco.errors import InvariantBroken
+from poolwright.poco.frozen import replace
 from poolwright.poco.types import DealId, Hash32, TaskId, Timestamp, WorkerAddress
 from poolwright.scheduler import policy
 from poolwright.scheduler import task as tasks
@@ -141,8 +142,11 @@ def step(pool: Pool, event: PoolEvent) -> Step:
             result = _task_event(pool, event)
         case _:
             assert_never(event)
-    _forget_ended(pool)
-    return Step((*result.effects, *_hand_out(pool)), result.ignored)
+    if len(pool.ended) > pool.kept_ended:
+        _forget_ended(pool)
+    if pool.supply.has_newcomers:
+        return Step((*result.effects, *_hand_out(pool)), result.ignored)
+    return result
 
 
 def next_deadline(pool: Pool) -> Timestamp | None:
@@ -191,8 +195,11 @@ def _task_event(pool: Pool, event: TaskEvent) -> Step:
     task = pool.tasks.get(event.task_id)
     if task is None:
         return Step(heard, ignored="the task is not one that this pool keeps")
-    result = _apply(pool, tasks.step(task, event, pool.now))
-    return Step((*heard, *result.effects), result.ignored)
+    if isinstance(event, WorkerReported) and event.status in tasks.ON_THE_WAY:
+        result = _go_on(pool, task, event)
+    else:
+        result = _apply(pool, tasks.step(task, event, pool.now))
+    return Step((*heard, *result.effects), result.ignored) if heard else result
 
 
 def _worker_heard(pool: Pool, address: WorkerAddress) -> Step:
@@ -265,12 +272,18 @@ def _apply(pool: Pool, result: tasks.Step) -> Step:
         if before is not None and task.is_ended and not before.is_ended:
             del pool.tasks[task.id]  # ended tasks stand in the order of their ends
         _keep(pool, task, before)
-        for replicate in task.replicates:
-            old = before.replicate_of(replicate.worker) if before else None
-            if old is not replicate:
-                _account(pool, task, replicate.worker)
+        _account(pool, task, before)
     elif task.id not in pool.wake_at:
         _index(pool, task)
+    return Step(effects, ignored)
+
+
+def _go_on(pool: Pool, before: Task, event: WorkerReported) -> Step:
+    """A report on the way: of all indexes only the slots may change."""
+    task, effects, ignored = tasks.step(before, event, pool.now)
+    if task is not before:
+        pool.tasks[task.id] = task
+        _account(pool, task, before)
     return Step(effects, ignored)
 
 
@@ -298,40 +311,41 @@ def _index(pool: Pool, task: Task) -> None:
         pool.supply.remove_task(task.id)
 
 
-def _account(pool: Pool, task: Task, address: WorkerAddress) -> None:
-    """Write into the worker whether this task still occupies a slot of it, or still concerns it."""
-    worker = pool.workers.get(address)
-    replicate = task.replicate_of(address)
-    if worker is None or replicate is None:
-        return
-    if replicate.holds_slot != (task.id in worker.computing):
-        worker = replace(worker, computing=worker.computing ^ {task.id})
-    if replicate.is_finished == (task.id in worker.tasks):
-        worker = replace(worker, tasks=worker.tasks ^ {task.id})
-    _seat(pool, worker)
+def _account(pool: Pool, task: Task, before: Task | None) -> None:
+    """Write into the workers whose replicate has changed whether the task still holds a slot of theirs."""
+    was = before.replicates if before is not None else ()
+    for number, replicate in enumerate(task.replicates):  # those that there were keep their places
+        if number < len(was) and was[number] is replicate:
+            continue
+        worker = pool.workers.get(replicate.worker)
+        if worker is None:
+            continue
+        computing, concerned = worker.computing, worker.tasks
+        if replicate.holds_slot != (task.id in computing):
+            computing = computing ^ {task.id}
+        if replicate.is_finished == (task.id in concerned):
+            concerned = concerned ^ {task.id}
+        if computing is not worker.computing or concerned is not worker.tasks:
+            _seat(pool, replace(worker, computing=computing, tasks=concerned))
 
 
 def _seat(pool: Pool, worker: Worker) -> None:
     """Swap the worker in; one that has just become free goes to the end of the line."""
-    before = pool.workers.get(worker.address)
-    if worker is before:
-        return
-    offers = policy.offers(worker)
-    was_free = before is not None and before.free_slots > 0 and policy.offers(before) == offers
-    if before is not None and not (was_free and worker.free_slots):
-        pool.supply.remove_worker(worker.address, policy.offers(before))
-    if worker.free_slots and not was_free:
-        pool.workers.pop(worker.address, None)
-        pool.supply.add_worker(worker.address, offers)
-    pool.workers[worker.address] = worker
+    address, supply = worker.address, pool.supply
+    if not worker.free_slots:
+        supply.remove_worker(address)
+    elif supply.seats.get(address) != (offers := policy.offers(worker)):
+        supply.remove_worker(address)
+        pool.workers.pop(address, None)
+        supply.add_worker(address, offers)
+    pool.workers[address] = worker
 
 
 def _to_the_end(pool: Pool, address: WorkerAddress) -> None:
     """Workers are served in turn: the one just served waits for all others."""
     worker = pool.workers.pop(address)
     pool.workers[address] = worker
-    if worker.free_slots:
-        pool.supply.move_to_end(address, policy.offers(worker))
+    pool.supply.move_to_end(address)
 
 
 def _hand_out(pool: Pool) -> list[Effect]:

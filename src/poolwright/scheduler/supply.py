@@ -33,6 +33,8 @@ class Supply:
     new_tasks: deque[TaskId] = field(default_factory=deque)
     #: Workers with a free slot, by what they offer, in their turn (the values mean nothing).
     free: dict[Tag, dict[WorkerAddress, None]] = field(default_factory=dict)
+    #: What each worker in the line offers: the group in which it stands.
+    seats: dict[WorkerAddress, Tag] = field(default_factory=dict)
     new_workers: dict[WorkerAddress, None] = field(default_factory=dict)
 
     def add_task(self, task_id: TaskId, demands: Tag, deadline: Timestamp) -> None:
@@ -51,21 +53,32 @@ class Supply:
 
     def add_worker(self, worker: WorkerAddress, offers: Tag) -> None:
         """Put a worker at the end of the line."""
+        self.seats[worker] = offers
         self.free.setdefault(offers, {})[worker] = None
         self.new_workers[worker] = None
 
-    def remove_worker(self, worker: WorkerAddress, offers: Tag) -> None:
+    def remove_worker(self, worker: WorkerAddress) -> None:
         """Take a worker out of the line, if it is in it."""
-        group = self.free.get(offers, {})
-        group.pop(worker, None)
+        offers = self.seats.pop(worker, None)
+        if offers is None:
+            return
+        group = self.free[offers]
+        del group[worker]
         self.new_workers.pop(worker, None)
         if not group:
-            self.free.pop(offers, None)
+            del self.free[offers]
 
-    def move_to_end(self, worker: WorkerAddress, offers: Tag) -> None:
-        """Let a worker that is in the line wait for all others."""
-        group = self.free[offers]
-        group[worker] = group.pop(worker)
+    def move_to_end(self, worker: WorkerAddress) -> None:
+        """Let a worker wait for all others, if it is in the line."""
+        offers = self.seats.get(worker)
+        if offers is not None:
+            group = self.free[offers]
+            group[worker] = group.pop(worker)
+
+    @property
+    def has_newcomers(self) -> bool:
+        """Whether anybody has come who may find a match."""
+        return bool(self.new_tasks or self.new_workers)
 
     def next_free(self) -> WorkerAddress | None:
         """The next newcomer among the workers; it is none from now on."""

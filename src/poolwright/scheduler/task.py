@@ -20,12 +20,13 @@ everything before start + 10t; then anybody may claim. Source: contract IexecPoc
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple, assert_never
+from typing import Final, NamedTuple, assert_never, get_args
 
 from poolwright.poco.consensus import more_needed
 from poolwright.poco.deadlines import contribution_deadline, final_deadline
+from poolwright.poco.frozen import replace
 from poolwright.poco.keccak import keccak
 from poolwright.poco.results import result_hash
 from poolwright.poco.types import Hash32, TaskId, Timestamp, WorkerAddress
@@ -59,7 +60,7 @@ from poolwright.scheduler.events import (
 )
 from poolwright.scheduler.replicate import Replicate, created, moved
 from poolwright.wire.messages import AbortCause
-from poolwright.wire.statuses import ABORTED, UNCOMPLETABLE, Mover, ReplicateStatus
+from poolwright.wire.statuses import ABORTED, BEFORE_CONTRIBUTION, UNCOMPLETABLE, Mover, ReplicateStatus
 
 S = ReplicateStatus
 
@@ -95,6 +96,11 @@ ChainFactEvent = (
     | ChainTaskContributedAndFinalized
     | ChainTaskClaimed
 )
+_FACT_NAMES: Final[dict[type[object], str]] = {
+    event_type: event_type.__name__.removeprefix("Chain") for event_type in get_args(ChainFactEvent)
+}
+ON_THE_WAY: Final = (BEFORE_CONTRIBUTION | {S.REVEALING}) - {S.CREATED}
+"""A worker that reports one of these goes on as expected: a slot may become free, nothing is wanted anew."""
 MAX_EXPLANATION: Final = 500
 """Characters of a worker's explanation that are kept with a replicate."""
 ENDED: Final = frozenset({Phase.COMPLETED, Phase.FAILED})
@@ -117,6 +123,14 @@ class Deadline(StrEnum):
     CONTRIBUTION = "CONTRIBUTION"
     REVEAL = "REVEAL"
     FINAL = "FINAL"
+
+
+# Looked at for each event: by these names, as finding a member in its class takes five times as long.
+_ACTIVE: Final = Phase.ACTIVE
+_REVEALING: Final = Phase.REVEALING
+_CONTRIBUTION: Final = Deadline.CONTRIBUTION
+_REVEAL: Final = Deadline.REVEAL
+_FINAL: Final = Deadline.FINAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,11 +219,13 @@ class Task:
 
     def has_passed(self, deadline: Deadline, now: Timestamp) -> bool:
         """Whether the deadline is behind us; what was once acted on stays so, whatever `now` says."""
-        at = _deadlines(self).get(deadline)
-        return deadline in self.passed or (at is not None and now >= at)
+        return deadline in self.passed or any(d is deadline and now >= at for d, at in _deadlines(self))
 
     def replicate_of(self, worker: WorkerAddress) -> Replicate | None:
-        return next((r for r in self.replicates if r.worker == worker), None)
+        for replicate in self.replicates:
+            if replicate.worker == worker:
+                return replicate
+        return None
 
 
 class Step(NamedTuple):
@@ -233,10 +249,11 @@ def step(task: Task, event: TaskEvent, now: Timestamp | None = None) -> Step:
     now = event.at if now is None else max(now, event.at)
     if isinstance(event, WorkerReported):
         result = _reported(task, event)
-        return result if result.ignored else _pursue(result, now)
+        is_quiet = result.ignored or event.status in ON_THE_WAY
+        return result if is_quiet else _pursue(result, now)
     if task.is_ended:
         return Step(task, ignored=f"the task has ended: {task.phase}")
-    if isinstance(event, ChainFactEvent) and _fact_of(event) in task.facts:
+    if _is_known(task, event):
         return Step(task, ignored="this log is known")
     match event:
         case ChainTaskInitialized():
@@ -296,13 +313,14 @@ def next_deadline(task: Task) -> Timestamp | None:
     """When `tick` has something to do, in chain time; None when only an event can move the task."""
     if task.is_ended:
         return None
-    due = [at for deadline, at in _deadlines(task).items() if deadline not in task.passed]
+    due = [at for deadline, at in _deadlines(task) if deadline not in task.passed]
     if task.setback is not None and task.setback.retry_at is not None:
         due.append(task.setback.retry_at)
-    due += [Timestamp(r.since + UPLOAD_SILENCE_SECONDS) for r in _awaited_uploaders(task)]
-    again = _next_uploader(task)
-    if again is not None:
-        due.append(_may_upload_from(again))
+    if task.phase is _REVEALING and task.uploaded is None:
+        due += [Timestamp(r.since + UPLOAD_SILENCE_SECONDS) for r in _awaited_uploaders(task)]
+        again = _next_uploader(task)
+        if again is not None:
+            due.append(_may_upload_from(again))
     return min(due, default=None)
 
 
@@ -312,7 +330,7 @@ def needs_worker(task: Task, now: Timestamp) -> bool:
     The contract looks for consensus only right after a contribution, in that contribution's group. So a group
     that a reopen leaves heavy enough has not won: with nobody at work somebody must contribute once more.
     """
-    if task.phase is not Phase.ACTIVE or now >= task.contribution_deadline:
+    if task.phase is not _ACTIVE or now >= task.contribution_deadline:
         return False
     groups: dict[Hash32, int] = {}
     for replicate in task.replicates:
@@ -385,10 +403,21 @@ def _noted(task: Task, event: ChainFactEvent) -> Task:
     return replace(task, facts=(*task.facts, _fact_of(event)))
 
 
+def _is_known(task: Task, event: TaskEvent) -> bool:
+    """Whether the event is a log of which the task keeps the fact."""
+    name = _FACT_NAMES.get(type(event))
+    return any(
+        fact.name == name
+        and fact.at == event.at
+        and fact.ref == getattr(event, "ref", None)
+        and fact.worker == getattr(event, "worker", None)
+        for fact in task.facts
+    )
+
+
 def _fact_of(event: ChainFactEvent) -> ChainFact:
-    name = type(event).__name__.removeprefix("Chain")
-    worker = event.worker if isinstance(event, ChainTaskContributed | ChainTaskRevealed) else None
-    return ChainFact(name=name, at=event.at, ref=event.ref, worker=worker)
+    worker: WorkerAddress | None = getattr(event, "worker", None)
+    return ChainFact(name=_FACT_NAMES[type(event)], at=event.at, ref=event.ref, worker=worker)
 
 
 def _initialized(task: Task, event: ChainTaskInitialized) -> Step:
@@ -600,7 +629,7 @@ def _pursue(step: Step, now: Timestamp) -> Step:
     task, effects, ignored = step
     if task.is_ended:
         return step
-    uploader = _next_uploader(task)
+    uploader = _next_uploader(task) if task.phase is _REVEALING else None
     if uploader is not None and (uploader.failed_uploads == 0 or now >= _may_upload_from(uploader)):
         task = _move(task, uploader.worker, Mover.POOL, S.RESULT_UPLOAD_REQUESTED, now)
         effects = (
@@ -637,12 +666,14 @@ def _wanted(task: Task, now: Timestamp) -> Submission | None:
 
     Once nobody can contribute any more, neither `initialize` nor `reopen` would help: the claim is next.
     """
-    if task.has_passed(Deadline.FINAL, now):
+    if task.has_passed(_FINAL, now):
         return Submission.INITIALIZE_AND_CLAIM if task.phase is Phase.RECEIVED else Submission.CLAIM
+    if task.phase is _ACTIVE:
+        return None
     is_contributable = now < task.contribution_deadline and Deadline.CONTRIBUTION not in task.passed
     if task.phase is Phase.RECEIVED:
         return Submission.INITIALIZE if is_contributable else None
-    if task.phase is not Phase.REVEALING:
+    if task.phase is not _REVEALING:
         return None
     revealed = sum(r.revealed for r in task.winners)
     is_late = task.has_passed(Deadline.REVEAL, now)
@@ -673,20 +704,20 @@ def _submission_failed(task: Task, event: SubmissionFailed, now: Timestamp) -> S
     return Step(replace(task, in_flight=None, setback=setback))
 
 
-def _deadlines(task: Task) -> dict[Deadline, Timestamp]:
+def _deadlines(task: Task) -> tuple[tuple[Deadline, Timestamp], ...]:
     """The deadlines that matter in the task's phase."""
-    deadlines = {Deadline.FINAL: task.final_deadline}
-    if task.phase is Phase.ACTIVE:
-        deadlines[Deadline.CONTRIBUTION] = task.contribution_deadline
-    if task.phase is Phase.REVEALING and task.reveal_deadline is not None:
-        deadlines[Deadline.REVEAL] = task.reveal_deadline
-    return deadlines
+    final = (_FINAL, task.final_deadline)
+    if task.phase is _ACTIVE:
+        return final, (_CONTRIBUTION, task.contribution_deadline)
+    if task.phase is _REVEALING and task.reveal_deadline is not None:
+        return final, (_REVEAL, task.reveal_deadline)
+    return (final,)
 
 
 def _unpassed(task: Task, now: Timestamp) -> list[Deadline]:
     if task.is_ended:
         return []
-    return [d for d, at in _deadlines(task).items() if d not in task.passed and now >= at]
+    return [d for d, at in _deadlines(task) if d not in task.passed and now >= at]
 
 
 # Replicates ------------------------------------------------------------------------------------------
@@ -713,12 +744,14 @@ def _dismiss(
     return task, aborts
 
 
+def _swapped(task: Task, before: Replicate, after: Replicate) -> Task:
+    """The task with one replicate in the place of another."""
+    return replace(task, replicates=tuple([after if r is before else r for r in task.replicates]))
+
+
 def _edit(task: Task, worker: WorkerAddress, **changes: object) -> Task:
-    edited = tuple(
-        replace(r, **changes) if r.worker == worker else r  # type: ignore[arg-type]  # dataclasses.replace
-        for r in task.replicates
-    )
-    return replace(task, replicates=edited)
+    replicate = task.replicate_of(worker)
+    return task if replicate is None else _swapped(task, replicate, replace(replicate, **changes))
 
 
 def _move(
@@ -733,10 +766,7 @@ def _move(
     """The task after one legal move of the worker's replicate; the same task when the move is not legal."""
     replicate = task.replicate_of(worker)
     after = None if replicate is None else moved(replicate, mover, status, now, cause, message)
-    if after is None:
-        return task
-    others = tuple(after if r.worker == worker else r for r in task.replicates)
-    return replace(task, replicates=others)
+    return task if replicate is None or after is None else _swapped(task, replicate, after)
 
 
 def _close(
