@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from poolwright.devnet.anvil import free_port
+from poolwright.store.lease import Candidate
+from poolwright.store.postgresql import PostgresStore
 
 INSTALL_SECONDS = 600
 WAIT_SECONDS = 60
@@ -103,3 +105,12 @@ def postgresql(*, fsync: bool = False, beside: Path | None = None) -> Iterator[C
             cluster.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+async def lead(url: str, holder: str = "test") -> PostgresStore:
+    """The PostgreSQL store of a scheduler that leads at once."""
+    candidate = await Candidate.enter(url, holder)
+    term = await candidate.take()
+    assert term is not None, await candidate.leader()
+    await candidate.close()
+    return await PostgresStore.lead(url, term)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from poolwright.poco.errors import Unavailable
 from poolwright.poco.types import TaskId
+from poolwright.store.outbox import Outbox
 from poolwright.store.port import (
     FIRST_EVENT,
     Commit,
@@ -19,7 +20,6 @@ from poolwright.store.port import (
     LoggedEvent,
     Snapshot,
     Story,
-    already_done,
 )
 
 
@@ -32,12 +32,10 @@ class MemoryStore:
     def __init__(self) -> None:
         self._events: list[LoggedEvent] = []
         self._effects: dict[EffectId, LoggedEffect] = {}
-        self._pending: dict[EffectId, None] = {}  # in the order of ids, so that reading it is cheap
-        self._pending_twin: dict[tuple[str, str, bytes], EffectId] = {}
+        self._outbox = Outbox()
         self._marks: dict[str, bytes] = {}
         self._records: dict[tuple[str, str], bytes] = {}
         self._snapshots: list[Snapshot] = []
-        self._last_effect = 0
         self._is_closed = False
 
     def reopen(self) -> MemoryStore:
@@ -49,12 +47,13 @@ class MemoryStore:
 
     async def commit(self, commit: Commit) -> Committed:
         await self._turn()
-        self._check(commit)
+        self._outbox.check(commit)
         event_ids = tuple(self._append_event(commit, index) for index in range(len(commit.events)))
         for effect_id in commit.done:
+            self._outbox.end(effect_id)
             self._mark_done(effect_id)
         for lane, upto in commit.done_through.items():
-            for effect_id in [e for e in self._pending if e <= upto and self._effects[e].lane == lane]:
+            for effect_id in self._outbox.end_through(lane, upto):
                 self._mark_done(effect_id)
         # After `done`: what ends here may be asked for again here.
         effects = [self._append_effect(row, event_ids) for row in commit.effects]
@@ -90,8 +89,8 @@ class MemoryStore:
 
     async def pending(self, lane: str | None = None) -> tuple[LoggedEffect, ...]:
         await self._turn()
-        waiting = (self._effects[effect_id] for effect_id in self._pending)
-        return tuple(effect for effect in waiting if lane is None or effect.lane == lane)
+        waiting = self._outbox if lane is None else self._outbox.of_lane(lane)
+        return tuple(self._effects[effect_id] for effect_id in waiting)
 
     async def mark(self, name: str) -> bytes | None:
         await self._turn()
@@ -123,14 +122,6 @@ class MemoryStore:
         if self._is_closed:
             raise Unavailable("store in memory is closed", code="store-closed")
 
-    def _check(self, commit: Commit) -> None:
-        """Refuse before anything has changed."""
-        seen: set[EffectId] = set()
-        for effect_id in commit.done:
-            if effect_id not in self._pending or effect_id in seen:
-                raise already_done(effect_id)
-            seen.add(effect_id)
-
     def _append_event(self, commit: Commit, index: int) -> EventId:
         row = commit.events[index]
         event_id = EventId(len(self._events) + 1)
@@ -140,13 +131,9 @@ class MemoryStore:
         return event_id
 
     def _append_effect(self, row: EffectRow, event_ids: tuple[EventId, ...]) -> tuple[EffectId, bool]:
-        twin = self._pending_twin.get((row.lane, row.key, row.body))
-        if twin is not None:
-            return twin, False
-        self._last_effect += 1
-        effect_id = EffectId(self._last_effect)
-        self._pending_twin[row.lane, row.key, row.body] = effect_id
-        self._pending[effect_id] = None
+        effect_id, is_new = self._outbox.add(row)
+        if not is_new:
+            return effect_id, False
         self._effects[effect_id] = LoggedEffect(
             id=effect_id,
             lane=row.lane,
@@ -160,6 +147,4 @@ class MemoryStore:
         return effect_id, True
 
     def _mark_done(self, effect_id: EffectId) -> None:
-        del self._pending[effect_id]
-        effect = self._effects[effect_id] = replace(self._effects[effect_id], is_done=True)
-        del self._pending_twin[effect.lane, effect.key, effect.body]
+        self._effects[effect_id] = replace(self._effects[effect_id], is_done=True)

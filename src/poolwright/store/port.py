@@ -27,7 +27,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NewType, Protocol
 
-from poolwright.poco.errors import InvariantBroken
 from poolwright.poco.types import TaskId, Timestamp
 
 EventId = NewType("EventId", int)
@@ -191,10 +190,3 @@ class Store(StoreReads, Protocol):
     async def close(self) -> None:
         """Finish what was accepted and let go of the file. Closing twice is harmless."""
         ...
-
-
-def already_done(effect_id: EffectId) -> InvariantBroken:
-    """The refusal of a second outcome for one effect."""
-    return InvariantBroken(
-        f"effect {effect_id} cannot be marked done", code="effect-done", expected="an effect that is pending"
-    )

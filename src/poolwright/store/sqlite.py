@@ -16,20 +16,19 @@ from typing import Final, Self
 
 from poolwright.poco.errors import InvariantBroken, PoolwrightError
 from poolwright.store.group import Change, GroupWriter
-from poolwright.store.port import (
-    Commit,
-    Committed,
-    EffectId,
-    EffectRow,
-    EventId,
-    Snapshot,
-    already_done,
-)
+from poolwright.store.outbox import already_done
+from poolwright.store.port import Commit, Committed, EffectId, EffectRow, EventId, Snapshot
 from poolwright.store.sqlite_file import FileLock, explain, explained, open_for_reading, open_for_writing
 from poolwright.store.sqlite_reads import SqliteReads
 
 MAX_TASK_NUMBERS: Final = 100_000
 """Tasks whose number the writer keeps at hand."""
+
+_REFUSED: Final = (
+    *(InvariantBroken, sqlite3.IntegrityError, sqlite3.ProgrammingError),
+    *(OverflowError, IndexError),
+)
+"""What is wrong with one commit, and harms none beside it."""
 
 
 class SqliteStore(SqliteReads):
@@ -132,7 +131,7 @@ class _Writer(GroupWriter):
         self._run_sql("SAVEPOINT one")
         try:
             answer: object = self._apply_commit(change)
-        except (InvariantBroken, sqlite3.IntegrityError, sqlite3.ProgrammingError, OverflowError) as problem:
+        except _REFUSED as problem:
             self._run_sql("ROLLBACK TO one")
             self._restore_counters(before)
             answer = problem if isinstance(problem, PoolwrightError) else _refusal(problem)

@@ -7,12 +7,12 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 from poolwright.poco.errors import InputError, InvariantBroken, PoolwrightError, Unavailable
+from poolwright.store.sql import migrations
 
 APPLICATION_ID: Final = 0x504F4F4C
 """Stands in the file's header ("POOL"), so that a file of another program is never touched."""
@@ -20,8 +20,6 @@ BUSY_MILLISECONDS: Final = 5_000
 """How long a statement waits for another program that holds the file, such as a backup."""
 CHECKPOINT_PAGES: Final = 4_000
 """Pages of 4 KiB in the write-ahead log before they are copied into the file, each page once."""
-
-_SQL: Final = resources.files("poolwright.store")
 
 
 class FileLock:
@@ -87,22 +85,13 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
         try:
             connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
             _check_application(connection, path)
-            version, known = _version(connection), len(_migrations())
+            version, known = _version(connection), len(migrations("sqlite"))
             if version != known:
                 raise _other_version(path, version, known)
         except BaseException:
             connection.close()
             raise
         return connection
-
-
-def queries() -> dict[str, str]:
-    """The statements of sqlite_queries.sql, by name."""
-    found: dict[str, str] = {}
-    for part in _SQL.joinpath("sqlite_queries.sql").read_text("utf-8").split("-- name: ")[1:]:
-        name, _, statement = part.partition("\n")
-        found[name.strip()] = statement.strip()
-    return found
 
 
 @contextlib.contextmanager
@@ -176,18 +165,8 @@ def _check_application(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _migrations() -> list[str]:
-    """SQL scripts in order; script n, counted from 1, brings a store of version n - 1 to version n."""
-    folder = _SQL.joinpath("migrations", "sqlite")
-    return [
-        entry.read_text("utf-8")
-        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
-        if entry.name.endswith(".sql")
-    ]
-
-
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    scripts = _migrations()
+    scripts = migrations("sqlite")
     version = _version(connection)
     if version > len(scripts):
         raise _other_version(path, version, len(scripts))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from databases import Cluster, lead, postgresql
 from poolwright.store.memory import MemoryStore
 from poolwright.store.port import Store
 from poolwright.store.sqlite import SqliteStore
@@ -15,27 +16,42 @@ from poolwright.store.sqlite import SqliteStore
 class Shelf:
     """A place that holds one store; `reopen` closes it and opens what it left."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
+    def __init__(self, kind: str, path: Path, url: str) -> None:
         self._kind = kind
-        self._path = folder / "mind.sqlite"
+        self._path = path
+        self._url = url
         self.store: Store
 
     async def open(self) -> Store:
-        self.store = MemoryStore() if self._kind == "memory" else await SqliteStore.open(self._path)
+        match self._kind:
+            case "memory":
+                self.store = MemoryStore()
+            case "sqlite":
+                self.store = await SqliteStore.open(self._path)
+            case _:
+                self.store = await lead(self._url)
         return self.store
 
     async def reopen(self) -> Store:
         before = self.store
         await before.close()
-        self.store = (
-            before.reopen() if isinstance(before, MemoryStore) else await SqliteStore.open(self._path)
-        )
-        return self.store
+        if isinstance(before, MemoryStore):
+            self.store = before.reopen()
+            return self.store
+        return await self.open()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    with postgresql() as made:
+        yield made
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 async def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shelf]:
-    made = Shelf(request.param, tmp_path)
+    kind: str = request.param
+    url = request.getfixturevalue("cluster").database() if kind == "postgresql" else ""
+    made = Shelf(kind, tmp_path / "mind.sqlite", url)
     await made.open()
     yield made
     await made.store.close()

@@ -1,4 +1,4 @@
-"""The promises of the store port, asked of the twin in memory and of SQLite."""
+"""The promises of the store port, asked of the twin in memory, of SQLite and of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -164,6 +164,13 @@ async def test_a_refused_commit_does_not_harm_those_beside_it(store: Store) -> N
     assert sorted(await kinds(store)) == sorted(f"k{n}" for n in range(60) if n % 3)
     ids = [result.event_ids[0] for result in results if not isinstance(result, BaseException)]
     assert sorted(ids) == list(range(1, 41))
+
+
+async def test_an_effect_whose_cause_is_not_in_its_commit_is_refused(store: Store) -> None:
+    with pytest.raises(InvariantBroken):
+        await store.commit(Commit(events=[event("a")], effects=[effect("a", cause=1)]))
+    assert await kinds(store) == []
+    assert await pending_keys(store) == []
 
 
 async def test_marks_and_records_change_with_the_events(shelf: Shelf) -> None:
