@@ -21,6 +21,7 @@ import aiohttp
 from aiodocker import Docker, DockerError
 from aiodocker.containers import DockerContainer
 
+from poolwright.compute import answers
 from poolwright.compute.disk import give_to, size_of
 from poolwright.compute.hardening import (
     LABEL_NETWORK,
@@ -54,11 +55,8 @@ KILL_SECONDS = 60.0
 
 _NAME_ATTEMPTS = 100
 _NAME_SECONDS = 0.1
-_REFUSED = 400
-_GONE = 404
-_CONFLICT = 409
-_NO_CONNECTION = 900
 _ENGINE_NEXT_STEP = "start Docker or Podman, or set DOCKER_HOST to where it listens"
+_ANSWERED_NEXT_STEP = "mend what the engine names; its own log says more"
 
 
 class DockerEngine:
@@ -128,7 +126,7 @@ class DockerEngine:
                     )
                     break
                 except DockerError as problem:
-                    if problem.status != _CONFLICT:
+                    if not answers.is_name_taken(problem):
                         raise
                 found = await self._existing(spec.task_id)
                 if found is not None:
@@ -288,7 +286,7 @@ class DockerEngine:
         try:
             container = await self._docker.containers.get(name)
         except DockerError as problem:
-            if problem.status == _GONE:
+            if answers.is_gone(problem):
                 return None
             raise
         labels: dict[str, str] = container["Config"]["Labels"] or {}
@@ -336,7 +334,7 @@ class DockerEngine:
         except TimeoutError:
             return f"no end of the download within {timeout_seconds:g} s"
         except EngineUnavailable as problem:
-            if not isinstance(problem.__cause__, DockerError) or problem.__cause__.status == _NO_CONNECTION:
+            if not isinstance(problem.__cause__, DockerError) or answers.is_nobody_there(problem.__cause__):
                 raise
             return problem.__cause__.message
         return None
@@ -376,7 +374,7 @@ async def local_image(docker: Docker, image: str) -> ImageRef | None:
     try:
         shown = await docker.images.inspect(image)
     except DockerError as problem:
-        if problem.status in (_REFUSED, _GONE):
+        if answers.is_unknown_image(problem):
             return None
         raise
     return ImageRef(
@@ -392,7 +390,7 @@ async def _kill(container: DockerContainer) -> None:
         async with asyncio.timeout(CALL_SECONDS):
             await container.kill()
     except DockerError as problem:
-        if problem.status not in (_GONE, _CONFLICT):  # not there, or not running: what we wanted
+        if not answers.is_not_running(problem):
             raise
 
 
@@ -403,7 +401,7 @@ async def _remove(container: DockerContainer) -> None:
             await container.delete(force=True, v=True)
             return
         except DockerError as problem:
-            if problem.status == _GONE:
+            if answers.is_gone(problem):
                 return
             await asyncio.sleep(seconds)
 
@@ -414,26 +412,27 @@ async def _engine_call(purpose: str, *, image: str | None = None) -> AsyncIterat
     try:
         yield
     except DockerError as problem:
-        if problem.status == _GONE and image is not None and "image" in problem.message.lower():
+        if image is not None and answers.is_image_missing(problem):
             raise ImageUnavailable(
                 f"cannot {purpose}: image {image} is not on this host",
                 got=problem.message,
                 next_step="pull it first",
             ) from problem
-        if problem.status == _REFUSED and image is not None:
+        if image is not None and answers.is_image_unfit(problem):
             raise ImageUnavailable(
                 f"cannot {purpose}: the engine refuses to run image {image}",
                 code="image-cannot-run",
                 got=problem.message,
                 next_step="mend the image: it needs an entrypoint, and no files at its mount points",
             ) from problem
-        raise _unavailable(purpose, f"{problem.message} (status {problem.status})") from problem
+        raise EngineUnavailable(
+            f"cannot {purpose}",
+            got=f"{problem.message} (status {problem.status})",
+            next_step=_ENGINE_NEXT_STEP if answers.is_nobody_there(problem) else _ANSWERED_NEXT_STEP,
+        ) from problem
     except (aiohttp.ClientError, OSError) as problem:
-        raise _unavailable(purpose, f"{type(problem).__name__}: {problem}") from problem
-
-
-def _unavailable(purpose: str, got: str) -> EngineUnavailable:
-    return EngineUnavailable(f"cannot {purpose}", got=got, next_step=_ENGINE_NEXT_STEP)
+        got = f"{type(problem).__name__}: {problem}"
+        raise EngineUnavailable(f"cannot {purpose}", got=got, next_step=_ENGINE_NEXT_STEP) from problem
 
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)")

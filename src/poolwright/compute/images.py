@@ -26,6 +26,7 @@ from typing import IO
 
 from aiodocker import DockerError
 
+from poolwright.compute import answers
 from poolwright.compute.docker import connect, local_image
 from poolwright.compute.port import EngineUnavailable, ImageRef
 from poolwright.poco.errors import InputError, Unavailable
@@ -143,7 +144,7 @@ async def build_image(
                     pass
             built = await local_image(docker, tag)
     except DockerError as problem:
-        if problem.status == 900:
+        if answers.is_nobody_there(problem):
             raise EngineUnavailable(f"cannot build image {tag}", got=problem.message) from problem
         raise InputError(
             f"image {tag} cannot be built",
