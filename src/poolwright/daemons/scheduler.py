@@ -40,6 +40,7 @@ from poolwright.scheduler.events import PoolEvent
 from poolwright.scheduler.pool import Pool
 from poolwright.serving.http import SHUTDOWN_SECONDS, listen, serve, url_of
 from poolwright.serving.logs import log_json
+from poolwright.serving.patience import CLIENT_SECONDS, patient_protocol
 from poolwright.store.port import Store
 from poolwright.wire import codec
 from poolwright.wire.messages import MAX_MESSAGE_BYTES
@@ -191,6 +192,7 @@ def http_server(app: ASGIApp) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
+            http=patient_protocol(CLIENT_SECONDS),
             lifespan="off",
             access_log=False,
             log_config=None,

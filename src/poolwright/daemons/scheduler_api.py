@@ -26,7 +26,9 @@ from poolwright.poco.types import Address, Hash32, TaskId, Timestamp, WorkerAddr
 from poolwright.scheduler import view
 from poolwright.scheduler.pool import Pool
 from poolwright.scheduler.task import Phase, Task
-from poolwright.serving.http import error_body, status_of
+from poolwright.serving.bodies import read_bounded
+from poolwright.serving.http import CLOSING, error_body, status_of
+from poolwright.serving.patience import CLIENT_SECONDS
 from poolwright.store.port import Commit, Store
 from poolwright.wire import codec
 from poolwright.wire.login import (
@@ -151,7 +153,7 @@ class SchedulerApi:
             raise HTTPException(403, f"worker {worker} has no part in task {task.id}")
         if not self._sessions.may_send_logs(worker):
             raise HTTPException(429, "too many logs at once; bring them later")
-        logs = _read(ComputeLogs, await _bounded_body(request, MAX_LOGS_BYTES)).bounded()
+        logs = _read(ComputeLogs, await _body(request, MAX_LOGS_BYTES)).bounded()
         record = {(LOGS_KIND, _logs_key(task.id, worker)): codec.encode(logs)}
         await self._store.commit(Commit(records=record))
         return Response(status_code=204)
@@ -167,8 +169,7 @@ class SchedulerApi:
         return Response(codec.encode(challenge), media_type="application/json")
 
     async def login(self, request: Request) -> Response:
-        body = await _bounded_body(request)
-        login = _read(Login, body)
+        login = _read(Login, await _body(request, MAX_BODY_BYTES))
         worker = self._allowed(login.wallet_address)
         now = int(time.time())
         check_login(self._token_key, self._chain_id, self._workerpool, login, now)
@@ -254,13 +255,8 @@ def _logs_key(task_id: TaskId, worker: WorkerAddress) -> str:
     return f"{task_id}:{worker}"
 
 
-async def _bounded_body(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise HTTPException(413, f"body longer than {most} bytes")
-    return body
+async def _body(request: Request, most_bytes: int) -> bytes:
+    return await read_bounded(request, most_bytes=most_bytes, seconds=CLIENT_SECONDS)
 
 
 def _read(form: type[T], body: bytes) -> T:
@@ -278,7 +274,8 @@ def _read(form: type[T], body: bytes) -> T:
 
 
 def _answer(problem: PoolwrightError) -> Response:
-    return JSONResponse(error_body(problem), status_of(problem))
+    status = status_of(problem)
+    return JSONResponse(error_body(problem), status, headers=CLOSING if status in (408, 413) else None)
 
 
 async def _explain(_: Request, problem: Exception) -> Response:
@@ -291,7 +288,6 @@ async def _explain_http(_: Request, problem: Exception) -> Response:
     code = {
         404: "not-found",
         405: "method-not-allowed",
-        413: "too-large",
         429: "too-many-requests",
     }.get(problem.status_code, "http")
     body = {"code": code, "message": problem.detail, "details": {}}

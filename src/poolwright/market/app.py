@@ -38,7 +38,7 @@ from poolwright.market.chain_market import ChainMarket
 from poolwright.market.config import MarketConfig
 from poolwright.market.errors import MarketRefusal, as_refusal, invalid, not_found
 from poolwright.market.feed import Feed, Missed
-from poolwright.market.limits import RateLimit, client_of, read_bounded
+from poolwright.market.limits import RateLimit, client_of
 from poolwright.market.login import Logins
 from poolwright.market.metrics import Metrics
 from poolwright.market.params import (
@@ -57,9 +57,12 @@ from poolwright.orderbook.render import render_page
 from poolwright.orderbook.shelf import Shelf
 from poolwright.poco.errors import PoolwrightError
 from poolwright.poco.types import OrderHash
+from poolwright.serving.bodies import read_bounded
+from poolwright.serving.http import CLOSING
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+MAX_BODY_BYTES: Final = 256 * 1024
 TOPICS: Final = frozenset({"orders", "deals"})
 MOST_KEPT: Final = 1_000
 LONGEST_KEPT: Final = 64 * 1024
@@ -196,7 +199,7 @@ class _Pages:
     def publish(self, kind: Kind) -> Handler:
         async def page(request: Request) -> Response:
             market = self._market(Params(request.query_params))
-            raw = await read_bounded(request)
+            raw = await self._body(request)
             wallet = self._wallet(market, request)
             body = read_body(raw)
             order = read_order(kind, body)
@@ -210,7 +213,7 @@ class _Pages:
     def unpublish(self, kind: Kind) -> Handler:
         async def page(request: Request) -> Response:
             market = self._market(Params(request.query_params))
-            raw = await read_bounded(request)
+            raw = await self._body(request)
             wallet = self._wallet(market, request)
             wanted = read_unpublication(kind, read_body(raw))
             if wanted.order_hash is not None:
@@ -221,6 +224,9 @@ class _Pages:
             return _json({"ok": True, "unpublished": [str(each) for each in gone]})
 
         return page
+
+    async def _body(self, request: Request) -> bytes:
+        return await read_bounded(request, most_bytes=MAX_BODY_BYTES, seconds=self._config.stall_seconds)
 
     def _wallet(self, market: ChainMarket, request: Request) -> Any:
         return self._logins.redeem(market.chain_id, request.headers.get("authorization"), time.monotonic())
@@ -446,7 +452,7 @@ def _documents(name: str, documents: list[str], count: int, skip: int, size: int
 def _answer(refusal: MarketRefusal) -> Response:
     headers = {} if refusal.retry_after is None else {"Retry-After": str(refusal.retry_after)}
     if refusal.status in (408, 413):
-        headers["Connection"] = "close"
+        headers |= CLOSING
     answer = _json({"ok": False, "error": refusal.text}, refusal.status)
     answer.headers.update(headers)
     return answer

@@ -54,5 +54,5 @@ def as_refusal(problem: PoolwrightError) -> MarketRefusal | None:
     if isinstance(problem, Unavailable):
         return MarketRefusal(RETRY_LATER, status=503, code=problem.code, retry_after=2)
     if isinstance(problem, InputError):
-        return MarketRefusal(problem.what, status=403, code=problem.code)
+        return MarketRefusal(problem.what, status=getattr(problem, "http_status", 403), code=problem.code)
     return None

@@ -1,19 +1,14 @@
-"""How often one client may ask, and how large and slow a body may be."""
+"""How often one client may ask."""
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from starlette.requests import Request
-
 from poolwright.market.errors import MarketRefusal
 
-MAX_BODY_BYTES: Final = 256 * 1024
-BODY_SECONDS: Final = 10.0
 MOST_CLIENTS: Final = 100_000
 
 
@@ -61,26 +56,6 @@ def client_of(headers: Mapping[str, str], peer: str, *, trusts_proxy: bool) -> s
         if named.strip():
             return named.strip()
     return peer
-
-
-async def read_bounded(request: Request) -> bytes:
-    """The body, if it is short and comes in time. Raises MarketRefusal, 413 or 408."""
-    chunks: list[bytes] = []
-    length = 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.stream():
-                length += len(chunk)
-                if length > MAX_BODY_BYTES:
-                    raise MarketRefusal(
-                        f"the body is longer than {MAX_BODY_BYTES} bytes", status=413, code="too-large"
-                    )
-                chunks.append(chunk)
-    except TimeoutError:
-        raise MarketRefusal(
-            f"the body did not come within {BODY_SECONDS:g} seconds", status=408, code="too-slow"
-        ) from None
-    return b"".join(chunks)
 
 
 def _is_local(client: str) -> bool:

@@ -35,6 +35,7 @@ from poolwright.poco.errors import PeerError, PoolwrightError, Unavailable
 from poolwright.poco.types import BlockNumber
 from poolwright.serving.http import listen, serve, url_of
 from poolwright.serving.logs import log_json
+from poolwright.serving.patience import patient_protocol
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -98,7 +99,7 @@ async def serving(config: MarketConfig) -> AsyncIterator[Running]:
         server = uvicorn.Server(
             uvicorn.Config(
                 with_sockets(create_app(marketplace), marketplace),
-                http="httptools",
+                http=patient_protocol(config.stall_seconds),
                 ws="websockets-sansio",
                 lifespan="off",
                 access_log=False,

@@ -21,13 +21,13 @@ from poolwright.chain.rpc import Rpc
 from poolwright.poco.errors import InputError, PoolwrightError
 from poolwright.results.app import Repository, create_app
 from poolwright.results.config import ResultsConfig, from_environment
-from poolwright.results.connections import patient_protocol
 from poolwright.results.intake import Intake
 from poolwright.results.ledger import HubLedger, Ledger
 from poolwright.results.metrics import Metrics
 from poolwright.results.storage import Storage
 from poolwright.serving.http import listen, serve, url_of
 from poolwright.serving.logs import log_json
+from poolwright.serving.patience import patient_protocol
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

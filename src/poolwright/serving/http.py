@@ -16,6 +16,8 @@ from poolwright.poco.errors import InputError, PeerError, PoolwrightError, Unava
 SHUTDOWN_SECONDS: Final = 5
 MAX_UNKNOWN: Final = 200
 """Characters that are shown of an error that is not one of our services'."""
+CLOSING: Final = {"Connection": "close"}
+"""Headers of an answer to a body that was not read to its end."""
 _STATUS: Final[Mapping[type[PoolwrightError], int]] = {InputError: 400, PeerError: 502, Unavailable: 503}
 
 
