@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from poolwright import __version__
-from poolwright.cli import daemons
+from poolwright.cli import daemons, tasks
 from poolwright.poco.errors import PoolwrightError
 
 
@@ -40,7 +40,7 @@ def application(*add_commands: Callable[[typer.Typer], None]) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_root)
-    for add_to in (*add_commands, daemons.add_to):
+    for add_to in (*add_commands, daemons.add_to, tasks.add_to):
         add_to(app)
     return app
 

@@ -22,6 +22,7 @@ import click
 
 from poolwright.cli.iexec import chains, prompts, wallets
 from poolwright.cli.iexec.output import Outcome, Output
+from poolwright.cli.iexec.words import let_amounts_be_two_words
 from poolwright.poco.errors import PoolwrightError
 from poolwright.poco.types import Address
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Noun", "Options", "Outcome", "Run", "Shared", "TheirGroup"]
 
 PROGRAM: Final = "iexec"
+GAS_PRICE: Final = "--gas-price"
 FAILED: Final = 1
 """Exit code of every failure, wrong usage included, as scripts know it."""
 
@@ -98,7 +100,9 @@ _SHARED: Final[Mapping[Shared, tuple[Callable[[Any], Any], ...]]] = {
             metavar="<n>",
             help="Blocks to wait for after each transaction [1].",
         ),
-        click.option("--gas-price", metavar="<amount>", help='Pay this price, such as "1 gwei".'),
+        click.option(
+            GAS_PRICE, metavar="<amount unit>", help="Pay this price, such as 1 gwei; without a unit wei."
+        ),
     ),
     Shared.FORCE: (click.option("--force", is_flag=True, help="Do not ask for confirmation."),),
     Shared.TO: (click.option("--to", metavar="<address>", help="Receiver."),),
@@ -247,9 +251,12 @@ def as_command(name: str, work: Work, *shared: Shared, example: str) -> click.Co
         decorated = option(decorated)
     help_text = inspect.cleandoc(work.__doc__ or "")
     summary, _, _ = help_text.partition("\n\n")
-    return click.command(
+    made = click.command(
         name, help=f"{help_text}\n\nExample: {example}", short_help=" ".join(summary.split())
     )(decorated)
+    if Shared.CONFIRMS in shared:
+        let_amounts_be_two_words(made, GAS_PRICE)
+    return made
 
 
 def spoken(context: click.Context) -> str:

@@ -31,6 +31,8 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 MOST_REDIRECTS: Final = 5
 PIECE_BYTES: Final = 256 * 1024
 OK: Final = 200
+NOT_IMPLEMENTED: Final = 501
+"""The server will never do this, unlike with other 5xx; so it is an answer like a 4xx."""
 
 Take = Callable[[bytes, int], None]
 """Takes the next piece of a body, and the length of the whole (0 when the server does not tell)."""

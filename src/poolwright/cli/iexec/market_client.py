@@ -21,7 +21,7 @@ from urllib.parse import urlencode, urljoin
 
 from poolwright.chain.carrier import AnswerTooLong
 from poolwright.cli.iexec.errors import IexecError
-from poolwright.cli.iexec.http import Answer, Http, Request
+from poolwright.cli.iexec.http import NOT_IMPLEMENTED, Answer, Http, Request
 from poolwright.poco.typed_data import TypedDomain, typed_digest
 from poolwright.poco.types import Address
 
@@ -152,7 +152,7 @@ class HttpService:
                 got=str(problem) or type(problem).__name__,
                 next_step="check that the service runs and that its URL in chain.json is right",
             ) from problem
-        if answer.status >= 500:
+        if answer.status >= 500 and answer.status != NOT_IMPLEMENTED:
             raise self._failed("encountered an internal error", f"{answer.status} {_first_line(answer.body)}")
         return answer
 

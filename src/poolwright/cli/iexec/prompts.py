@@ -10,19 +10,25 @@ import sys
 
 from poolwright.cli.iexec.errors import IexecError, UserRefused
 
+NEWLINE = "\n"
 YES, NO = frozenset({"", "y", "yes"}), frozenset({"n", "no"})
 
 
 def confirm(question: str, *, force: bool = False) -> None:
-    """Ask for a yes (the default); raises UserRefused on a no, and asks nothing when `force`."""
+    """Ask for a yes (the default); raises UserRefused on a no, and asks nothing when `force`.
+
+    After another answer the question is asked again, without what was shown below it.
+    """
     if force:
         return
+    asked = question
     while True:
-        answer = _line(f"? {question} (Y/n) ", instead="--force").strip().lower()
+        answer = _line(f"? {asked} (Y/n) ", instead="--force").strip().lower()
         if answer in YES:
             return
         if answer in NO:
             raise UserRefused
+        asked = f"Please answer yes or no: {question.partition(NEWLINE)[0]}"
 
 
 def new_password() -> str:
@@ -67,7 +73,7 @@ def _line(question: str, *, instead: str) -> str:
 def _no_answer(question: str, instead: str) -> IexecError:
     return IexecError(
         "Operation aborted by user.",
-        expected=f"an answer to {question.removeprefix('? ').strip()!r}",
+        expected=f"an answer to {question.removeprefix('? ').partition(NEWLINE)[0].strip()!r}",
         got="the end of the input",
         next_step=f"give {instead}",
     )

@@ -1,7 +1,8 @@
 """Whether the secret service holds what an order will need (reference: market-sdk.md 3.6, 5.1).
 
 Only presence is asked, which is public. An order that needs no secret asks nothing, and needs no `sms` in
-chain.json.
+chain.json. The official client wants that key in any case, so a network without a secret service names there
+a server that answers 501 to such questions; that is told as what it is, not as a missing secret.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from poolwright.cli.iexec.errors import IexecError
+from poolwright.cli.iexec.http import NOT_IMPLEMENTED
 from poolwright.cli.iexec.preflight import Finding
 from poolwright.poco.orders import DatasetOrder, Order, RequestOrder
 from poolwright.poco.tags import TEE
@@ -89,6 +91,13 @@ async def missing(url: str, needs: Sequence[Need]) -> list[Finding]:
     async with HttpService(url, "SMS", SmsCallError) as service:
         for need in needs:
             status = (await service.exchange("HEAD", need.path)).status
+            if status == NOT_IMPLEMENTED:
+                raise SmsCallError(
+                    "This network offers no secret service",
+                    expected=f"a secret for {need.finding.field}",
+                    got=f"HTTP status {status} of {url}",
+                    next_step=f"leave {need.finding.field} without secrets, or correct sms in chain.json",
+                )
             if status == 404:
                 findings.append(need.finding)
             elif not 200 <= status < 300:

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import click
 
-from poolwright.cli.iexec.amounts import RLC_UNITS
+from poolwright.cli.iexec.amounts import ETHER_UNITS, RLC_UNITS
 
-_UNITS: Final = frozenset(unit.lower() for unit in RLC_UNITS)
+_UNITS: Final = frozenset(unit.lower() for unit in (*RLC_UNITS, *ETHER_UNITS))
 _MAPPING: Final = re.compile(r"\d+=.+")
 
 

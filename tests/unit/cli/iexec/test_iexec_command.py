@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
+import os
+import shlex
 import subprocess
 import sys
 from importlib import import_module
@@ -15,9 +18,11 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from poolwright import __version__
-from poolwright.cli.iexec.errors import ValidationError
+from poolwright.cli.iexec.amounts import parse_ether
+from poolwright.cli.iexec.errors import IexecError, UserRefused, ValidationError
 from poolwright.cli.iexec.main import NOUNS, main
 from poolwright.cli.iexec.multiaddr import stored
+from poolwright.cli.iexec.prompts import confirm
 from poolwright.compute.multiaddr import location_of
 
 
@@ -69,6 +74,57 @@ def test_each_noun_has_verbs_with_help_and_a_real_example(noun: str) -> None:
         assert {"--raw", "--quiet"} <= {name for one in verb.params for name in one.opts}
 
 
+@pytest.mark.parametrize("noun", NOUNS)
+def test_each_example_is_a_call_that_its_verb_takes(noun: str) -> None:
+    command = import_module(f"poolwright.cli.iexec.nouns.{noun}").COMMAND
+    verbs = list(command.commands.values()) if isinstance(command, click.Group) else [command]
+
+    for verb in verbs:
+        example = (verb.help or "").partition("Example: ")[2]
+        spoken = shlex.split(example)
+        expected = ["iexec", noun] if verb is command else ["iexec", noun, str(verb.name)]
+        assert spoken[: len(expected)] == expected
+        verb.make_context(str(verb.name), spoken[len(expected) :])  # raises when it is wrong usage
+
+
+@pytest.mark.parametrize("words", [["1", "gwei"], ["1 gwei"], ["1000000000"], ["1000000000", "wei"]])
+def test_a_gas_price_is_one_word_or_two(words: list[str]) -> None:
+    withdraw = import_module("poolwright.cli.iexec.nouns.account").COMMAND.commands["withdraw"]
+
+    context = withdraw.make_context("withdraw", ["--gas-price", *words, "5", "RLC", "--confirms", "2"])
+
+    assert parse_ether(context.params["gas_price"], None, "wei") == 10**9
+    assert (context.params["amount"], context.params["unit"]) == ("5", "RLC")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_completes_nouns_verbs_and_options(shell: str) -> None:
+    def completed(*words: str) -> str:
+        told = {
+            "_IEXEC_COMPLETE": f"{shell}_complete",
+            "COMP_WORDS": " ".join(words),
+            "COMP_CWORD": words[-1] if shell == "fish" else str(len(words) - 1),
+        }
+        return output(told)
+
+    def output(told: dict[str, str]) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "poolwright.cli.iexec"],
+            env={**os.environ, **told},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "_IEXEC_COMPLETE" in output({"_IEXEC_COMPLETE": f"{shell}_source"})
+    assert "workerpool" in completed("iexec", "work")
+    assert "unpublish" in completed("iexec", "order", "unp")
+    assert "--skip-preflight-check" in completed("iexec", "order", "sign", "--sk")
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
@@ -112,7 +168,7 @@ def test_init_asks_before_it_replaces_files(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "iexec.json").write_text("{}")
-    monkeypatch.setattr("sys.stdin", __import__("io").StringIO("n\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
 
     code, _, err = run(capsys, "init", "--skip-wallet")
 
@@ -184,3 +240,23 @@ def test_other_addresses_are_stored_as_text() -> None:
 def test_an_ipfs_path_without_content_id_is_refused(cid: str) -> None:
     with pytest.raises(ValidationError, match="multiaddr is not an IPFS address"):
         stored(f"/ipfs/{cid}", "multiaddr")
+
+
+def test_a_question_is_asked_again_without_what_was_shown_below_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    question = "Do you want to publish the following apporder?\nappprice: 5\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO("what\nYES\n"))
+
+    confirm(question)
+
+    assert capsys.readouterr().err.startswith("? Do you want to publish the following apporder?\nappprice: 5")
+    monkeypatch.setattr("sys.stdin", io.StringIO("what\nno\n"))
+    with pytest.raises(UserRefused):
+        confirm(question)
+    told = capsys.readouterr().err
+    assert told.count("appprice: 5") == 1
+    assert "? Please answer yes or no: Do you want to publish the following apporder? (Y/n)" in told
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(IexecError, match="give --force"):
+        confirm(question)
