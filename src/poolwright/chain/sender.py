@@ -109,6 +109,10 @@ class TxSender:
         entries = self._flight.entries
         return tuple(entries[nonce].record for nonce in sorted(entries))
 
+    async def block_gas_limit(self) -> int:
+        """Gas that fits the newest block. Raises RpcError, PeerError, Unavailable."""
+        return (await self._flight.network.look(self._flight.height)).block_gas_limit
+
     async def start(self) -> None:
         """Take up what the journal holds, once there is a head; called by the first `submit` too.
 

@@ -2,7 +2,7 @@
 
 Before a transaction is sent the chain is asked whether it still makes sense: what is there already, by
 anybody's doing, is *satisfied* and needs nothing more (its log is on the way to the mind); what can no longer
-be is *invalidated* and comes back as SubmissionFailed.
+be is *invalidated* and comes back as SubmissionFailed. Tasks of a bag share transactions (`batches`).
 """
 
 from __future__ import annotations
@@ -13,19 +13,16 @@ from typing import Final, assert_never
 import aiohttp
 
 from poolwright.chain.reads import HubReader
-from poolwright.chain.sender import OutOfGas, TxRequest, TxReverted, TxSender
+from poolwright.chain.sender import TxSender
 from poolwright.chain.wallet import Wallet
+from poolwright.daemons.batches import Batches
 from poolwright.daemons.mailbox import Mailboxes
 from poolwright.daemons.sessions import lane_of
-from poolwright.poco import calls
 from poolwright.poco.authorization import authorization_digest
-from poolwright.poco.deadlines import is_claimable, is_finalizable, is_reopenable
 from poolwright.poco.errors import InvariantBroken, PoolwrightError, Unavailable
-from poolwright.poco.records import OnchainTask, TaskStatus
 from poolwright.poco.types import Address, Timestamp
 from poolwright.scheduler.effects import (
     Effect,
-    Submission,
     Submit,
     TellWorker,
     TellWorkerAbort,
@@ -64,14 +61,11 @@ class SchedulerHands:
         head_now: Callable[[], Timestamp],
     ) -> None:
         """`chain_now` dates events, by the logs that the mind knows; `head_now` judges what is possible."""
-        self._hub = hub
-        self._hub_address = hub_address
-        self._sender = sender
+        self._batches = Batches(hub, hub_address, sender, head_now)
         self._mailboxes = mailboxes
         self._http = http
         self._results_url = results_url
         self._chain_now = chain_now
-        self._head_now = head_now
 
     def lane_of(self, effect: Effect) -> str:
         match effect:
@@ -113,21 +107,8 @@ class SchedulerHands:
                 raise InvariantBroken(f"{type(effect).__name__} cannot be given up")
 
     async def _submit(self, effect: Submit) -> Sequence[PoolEvent]:
-        task = await self._hub.task(effect.task_id)
-        if is_satisfied(effect.submission, task):
-            return []
-        obstacle = obstacle_to(effect.submission, task, self._head_now())
-        if obstacle:
-            return self._failed(effect, obstacle)
-        try:
-            await self._sender.submit(
-                TxRequest(key=self.key_of(effect), to=self._hub_address, data=calldata(effect))
-            )
-        except (TxReverted, OutOfGas) as problem:
-            if is_satisfied(effect.submission, await self._hub.task(effect.task_id)):
-                return []
-            return self._failed(effect, str(problem))
-        return []
+        failure = await self._batches.submit(effect)
+        return self._failed(effect, failure) if failure else []
 
     def _failed(self, effect: Submit, reason: str) -> Sequence[PoolEvent]:
         return [
@@ -163,56 +144,6 @@ class SchedulerHands:
                 at=at, task_id=effect.task_id, worker=effect.worker, link=link, callback=effect.callback
             )
         ]
-
-
-def is_satisfied(submission: Submission, task: OnchainTask) -> bool:
-    """Whether the chain already is where the transaction would bring it."""
-    match submission:
-        case Submission.INITIALIZE:
-            return task.status is not TaskStatus.UNSET
-        case Submission.FINALIZE:
-            return task.status is TaskStatus.COMPLETED
-        case Submission.REOPEN:
-            return task.status is TaskStatus.ACTIVE
-        case Submission.CLAIM | Submission.INITIALIZE_AND_CLAIM:
-            return task.status is TaskStatus.FAILED
-        case _:
-            assert_never(submission)
-
-
-def obstacle_to(submission: Submission, task: OnchainTask, now: Timestamp) -> str:
-    """Why the contract would refuse it now; empty when it would not (IexecPoco2, reference `poco.md` 7)."""
-    match submission:
-        case Submission.INITIALIZE:
-            possible = task.status is TaskStatus.UNSET
-        case Submission.FINALIZE:
-            possible = is_finalizable(task, now)
-        case Submission.REOPEN:
-            possible = is_reopenable(task, now)
-        case Submission.CLAIM:
-            possible = is_claimable(task, now)
-        case Submission.INITIALIZE_AND_CLAIM:
-            possible = task.status is TaskStatus.UNSET or is_claimable(task, now)
-        case _:
-            assert_never(submission)
-    return "" if possible else f"{submission} is not possible: the task is {task.status.name} at {now}"
-
-
-def calldata(effect: Submit) -> bytes:
-    """The call of the hub that the effect stands for."""
-    match effect.submission:
-        case Submission.INITIALIZE:
-            return calls.initialize(effect.deal_id, effect.index)
-        case Submission.FINALIZE:
-            return calls.finalize(effect.task_id, effect.results.encode(), effect.callback)
-        case Submission.REOPEN:
-            return calls.reopen(effect.task_id)
-        case Submission.CLAIM:
-            return calls.claim(effect.task_id)
-        case Submission.INITIALIZE_AND_CLAIM:
-            return calls.initialize_and_claim_array([effect.deal_id], [effect.index])
-        case _:
-            assert_never(effect.submission)
 
 
 def instruction_of(effect: TellWorker, owner: Wallet, *, contribute_and_finalize: bool = True) -> Instruction:

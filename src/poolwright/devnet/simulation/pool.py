@@ -21,10 +21,9 @@ from poolwright.daemons.scheduler_hands import (
     RESULTS_LANE,
     TX_LANE,
     instruction_of,
-    is_satisfied,
-    obstacle_to,
 )
 from poolwright.daemons.scheduler_mind import SchedulerMind
+from poolwright.daemons.submissions import is_satisfied, obstacle_to
 from poolwright.devnet.simulation.chain import Chain, Run
 from poolwright.devnet.simulation.clock import SECOND
 from poolwright.devnet.simulation.links import (
@@ -376,7 +375,7 @@ def finished(work: Coroutine[Any, Any, T]) -> T:
 
 
 def call_of(effect: Submit) -> Run:
-    """The operation of the model that `scheduler_hands.calldata` calls on the chain."""
+    """The operation of the model that `submissions.calldata` calls on the chain."""
 
     def run(poco: Poco, call: Call) -> tuple[Emitted, ...]:
         match effect.submission:
