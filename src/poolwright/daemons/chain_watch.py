@@ -40,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
+CURSOR_MARK: Final = "chain-cursor"
+"""Mark of the scheduler's store: the block up to which the chain's logs are in it."""
 TOPICS: Final[tuple[Hash32, ...]] = tuple(
     events.TOPICS[kind]
     for kind in (

@@ -21,6 +21,8 @@ from poolwright.store.port import Commit, Store
 from poolwright.store.sqlite import SqliteStore
 
 IDENTITY_MARK: Final = "identity"
+STORE_FILE: Final = "store.sqlite"
+"""Name of a SQLite store within a daemon's folder."""
 
 
 async def open_wallet(config: WalletConfig, variables: Mapping[str, str]) -> Wallet:
@@ -42,7 +44,7 @@ async def at_home(
             got=problem.strerror or str(problem),
             next_step="choose a folder that this user may write to",
         ) from problem
-    store = await SqliteStore.open(folder / "store.sqlite")
+    store = await SqliteStore.open(folder / STORE_FILE)
     stack.push_async_callback(store.close)
     identity = f"chain {chain.chain_id}, hub {chain.hub}, workerpool {workerpool}, wallet {wallet}"
     known = await store.mark(IDENTITY_MARK)

@@ -7,7 +7,7 @@ stopped was logged as not applied, and a replay passes over it too; so replay eq
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic
 
 import structlog
@@ -15,7 +15,7 @@ import structlog
 from poolwright.daemons.mind import Effect, Event, Mind, State
 from poolwright.poco.errors import InvariantBroken, PeerError
 from poolwright.poco.types import Hash32, TaskId
-from poolwright.store.port import FIRST_EVENT, Commit, EventId, LoggedEvent, Store
+from poolwright.store.port import FIRST_EVENT, Commit, EventId, LoggedEvent, Store, StoreReads
 from poolwright.wire import codec
 
 log = structlog.get_logger(__name__)
@@ -34,35 +34,40 @@ class Past(Generic[State]):
     last_event: EventId = FIRST_EVENT
     snapshot_upto: EventId = FIRST_EVENT
     stopped: dict[TaskId, str]
+    stopped_now: set[TaskId] = field(default_factory=set)
+    """Those among `stopped` whose bug only this program sees; the store does not know it yet."""
 
 
 async def restore(mind: Mind[State, Event, Effect], store: Store) -> Past[State]:
     """What the store knows of a mind. Raises InvariantBroken when the log cannot be read by this program."""
     started = time.monotonic()
+    past = await recall(mind, store)
+    if past.stopped_now:
+        await store.commit(
+            Commit(records={(STOPPED, str(task)): past.stopped[task].encode() for task in past.stopped_now})
+        )
+    log.info(
+        "mind restored",
+        mind=mind.name,
+        snapshot=past.snapshot_upto,
+        replayed=past.last_event - past.snapshot_upto,
+        seconds=round(time.monotonic() - started, 3),
+    )
+    return past
+
+
+async def recall(mind: Mind[State, Event, Effect], store: StoreReads) -> Past[State]:
+    """The same without a word to the store, which another process may be writing. Raises as `restore`."""
     records = await store.records(STOPPED)
     past = Past(
         state=mind.initial(),
         stopped={TaskId(Hash32.parse(key)): body.decode() for key, body in records.items()},
     )
     await _load_snapshot(mind, store, past)
-    stopped_now: set[TaskId] = set()
-    count = 0
     async for row in store.replay(past.last_event):
         past.last_event = row.id
-        count += 1
-        if not row.kind.startswith(NOT_APPLIED) and row.task_id not in stopped_now:
-            _replay(mind, row, past, stopped_now)
-    if stopped_now:
-        await store.commit(
-            Commit(records={(STOPPED, str(task)): past.stopped[task].encode() for task in stopped_now})
-        )
-    log.info(
-        "mind restored",
-        mind=mind.name,
-        snapshot=past.snapshot_upto,
-        replayed=count,
-        seconds=round(time.monotonic() - started, 3),
-    )
+        if not row.kind.startswith(NOT_APPLIED) and row.task_id not in past.stopped_now:
+            _replay(mind, row, past)
     return past
 
 
@@ -79,7 +84,7 @@ def read_stored(type_: object, body: bytes, what: str) -> Any:
         ) from problem
 
 
-async def _load_snapshot(mind: Mind[State, Event, Effect], store: Store, past: Past[State]) -> None:
+async def _load_snapshot(mind: Mind[State, Event, Effect], store: StoreReads, past: Past[State]) -> None:
     snapshot = await store.latest_snapshot()
     while snapshot is not None:
         try:
@@ -92,9 +97,7 @@ async def _load_snapshot(mind: Mind[State, Event, Effect], store: Store, past: P
             return
 
 
-def _replay(
-    mind: Mind[State, Event, Effect], row: LoggedEvent, past: Past[State], stopped_now: set[TaskId]
-) -> None:
+def _replay(mind: Mind[State, Event, Effect], row: LoggedEvent, past: Past[State]) -> None:
     event: Event = read_stored(mind.event_type, row.body, f"event {row.id}")
     try:
         past.state = mind.step(past.state, event).state
@@ -103,4 +106,4 @@ def _replay(
             raise
         log.error("task stopped", mind=mind.name, task=str(row.task_id), event_id=row.id, exc_info=problem)
         past.stopped[row.task_id] = str(problem)
-        stopped_now.add(row.task_id)
+        past.stopped_now.add(row.task_id)

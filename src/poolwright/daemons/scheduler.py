@@ -22,7 +22,7 @@ from poolwright.chain.reads import HubReader
 from poolwright.chain.rpc import Rpc
 from poolwright.chain.wallet import Wallet
 from poolwright.daemons.chain_clock import HeadsClock, LogsClock
-from poolwright.daemons.chain_watch import TOPICS, ChainWatch
+from poolwright.daemons.chain_watch import CURSOR_MARK, TOPICS, ChainWatch
 from poolwright.daemons.config import SchedulerConfig
 from poolwright.daemons.home import at_home, open_wallet, own_secret, poll_seconds, transaction_sender
 from poolwright.daemons.mailbox import Mailboxes
@@ -47,7 +47,6 @@ from poolwright.wire.messages import MAX_MESSAGE_BYTES
 
 log = structlog.get_logger(__name__)
 
-CURSOR_MARK: Final = "chain-cursor"
 LEDGER_MARK: Final = "ledger"
 KEY_MARK: Final = "login-key"
 IDLE_BLOCKS: Final = 50
