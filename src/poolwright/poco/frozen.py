@@ -22,13 +22,16 @@ _copiers: Final[dict[tuple[type, tuple[str, ...]], Callable[..., Any]]] = {}
 def replace(value: T, /, **changes: object) -> T:
     """A copy of a frozen dataclass with some fields changed. Raises InvariantBroken for a field it lacks."""
     key = (type(value), tuple(changes))
-    copy: T = (_copiers.get(key) or _make_copier(key))(value, **changes)
+    copy: T = (_copiers.get(key) or copier(*key))(value, *changes.values())
     return copy
 
 
-def _make_copier(key: tuple[type, tuple[str, ...]]) -> Callable[..., Any]:
-    cls, changed = key
-    names = [field.name for field in fields(cls)]
+def copier(cls: type[T], changed: tuple[str, ...]) -> Callable[..., T]:
+    """The function behind `replace` for one choice of fields: it takes the old value, then each field's new one.
+
+    Raises InvariantBroken for a class that cannot be copied, or a field that it lacks.
+    """
+    names = [field.name for field in fields(cls)]  # type: ignore[arg-type]  # what is none is refused there
     slots: dict[str, Any] = {name: getattr(cls, name, None) for name in names}
     if hasattr(cls, "__post_init__") or not all(hasattr(slot, "__set__") for slot in slots.values()):
         raise InvariantBroken(
@@ -39,7 +42,7 @@ def _make_copier(key: tuple[type, tuple[str, ...]]) -> Callable[..., Any]:
     if unknown := set(changed) - set(names):
         raise InvariantBroken(f"{cls.__name__} has no field {min(unknown)!r}", code="no-field")
     lines = [
-        f"def copier(__old__, /, *, {', '.join(changed)}):" if changed else "def copier(__old__, /):",
+        f"def copier({', '.join(['__old__', *changed])}):",
         "    __copy__ = __new__(__class__)",
         *(
             f"    __set_{name}__(__copy__, {name if name in changed else '__old__.' + name})"
@@ -50,5 +53,5 @@ def _make_copier(key: tuple[type, tuple[str, ...]]) -> Callable[..., Any]:
     scope: dict[str, Any] = {f"__set_{name}__": slot.__set__ for name, slot in slots.items()}
     scope |= {"__new__": object.__new__, "__class__": cls}
     exec("\n".join(lines), scope)  # noqa: S102  field names of our own classes, as dataclasses does
-    _copiers[key] = scope["copier"]
-    return _copiers[key]
+    made: Callable[..., T] = scope["copier"]
+    return _copiers.setdefault((cls, changed), made)

@@ -113,18 +113,17 @@ class Step(NamedTuple):
     ignored: str | None = None
 
 
+NOTHING_TO_DO: Final = Step()
+UNKNOWN_TASK: Final = "the task is not one that this pool keeps"
+
+
 def step(pool: Pool, event: PoolEvent) -> Step:
     """Tell the pool one fact. Total: what does not apply changes nothing and says why."""
-    pool.now = max(pool.now, event.at)
+    if event.at > pool.now:
+        pool.now = event.at
     match event:
-        case ChainDealMatched():
-            result = _deal_matched(pool, event)
-        case WorkerConnected():
-            result = _worker_connected(pool, event)
-        case WorkerWentSilent():
-            result = _worker_went_silent(pool, event)
-        case Tick():
-            result = _tick(pool)
+        case WorkerReported():
+            result = _worker_reported(pool, event)
         case (
             ChainTaskInitialized()
             | ChainTaskContributed()
@@ -134,12 +133,19 @@ def step(pool: Pool, event: PoolEvent) -> Step:
             | ChainTaskFinalized()
             | ChainTaskContributedAndFinalized()
             | ChainTaskClaimed()
-            | WorkerReported()
             | UploadVerified()
             | UploadMissing()
             | SubmissionFailed()
         ):
             result = _task_event(pool, event)
+        case ChainDealMatched():
+            result = _deal_matched(pool, event)
+        case WorkerConnected():
+            result = _worker_connected(pool, event)
+        case WorkerWentSilent():
+            result = _worker_went_silent(pool, event)
+        case Tick():
+            result = _tick(pool)
         case _:
             assert_never(event)
     if len(pool.ended) > pool.kept_ended:
@@ -191,27 +197,30 @@ def _deal_matched(pool: Pool, event: ChainDealMatched) -> Step:
 
 
 def _task_event(pool: Pool, event: TaskEvent) -> Step:
-    heard = _worker_heard(pool, event.worker).effects if isinstance(event, WorkerReported) else ()
     task = pool.tasks.get(event.task_id)
     if task is None:
-        return Step(heard, ignored="the task is not one that this pool keeps")
-    if isinstance(event, WorkerReported) and event.status in tasks.ON_THE_WAY:
-        result = _go_on(pool, task, event)
-    else:
-        result = _apply(pool, tasks.step(task, event, pool.now))
+        return Step(ignored=UNKNOWN_TASK)
+    return _apply(pool, tasks.step(task, event, pool.now))
+
+
+def _worker_reported(pool: Pool, event: WorkerReported) -> Step:
+    worker = pool.workers.get(event.worker)
+    heard = _heard_again(pool, worker) if worker is not None and worker.is_silent else ()
+    task = pool.tasks.get(event.task_id)
+    if task is None:
+        return Step(heard, ignored=UNKNOWN_TASK)
+    stepped = tasks.step(task, event, pool.now)
+    result = (_go_on if event.status in tasks.ON_THE_WAY else _apply)(pool, stepped)
     return Step((*heard, *result.effects), result.ignored) if heard else result
 
 
-def _worker_heard(pool: Pool, address: WorkerAddress) -> Step:
+def _heard_again(pool: Pool, worker: Worker) -> tuple[Effect, ...]:
     """A report on a connection that never broke ends a silence as well as a new connection does."""
-    worker = pool.workers.get(address)
-    if worker is None or not worker.is_silent:
-        return Step()
     worker = replace(worker, is_silent=False)
     _seat(pool, worker)
     return _each_task(
-        pool, worker, lambda task: tasks.recover_worker(task, address, pool.now, remembers=True)
-    )
+        pool, worker, lambda task: tasks.recover_worker(task, worker.address, pool.now, remembers=True)
+    ).effects
 
 
 def _worker_connected(pool: Pool, event: WorkerConnected) -> Step:
@@ -278,13 +287,15 @@ def _apply(pool: Pool, result: tasks.Step) -> Step:
     return Step(effects, ignored)
 
 
-def _go_on(pool: Pool, before: Task, event: WorkerReported) -> Step:
-    """A report on the way: of all indexes only the slots may change."""
-    task, effects, ignored = tasks.step(before, event, pool.now)
+def _go_on(pool: Pool, result: tasks.Step) -> Step:
+    """The same after a report on the way: of all that is derived only the slots may change."""
+    task = result.task
+    before = pool.tasks[task.id]
     if task is not before:
         pool.tasks[task.id] = task
         _account(pool, task, before)
-    return Step(effects, ignored)
+        return NOTHING_TO_DO
+    return Step(ignored=result.ignored)
 
 
 def _keep(pool: Pool, task: Task, before: Task | None = None) -> None:
@@ -299,12 +310,20 @@ def _keep(pool: Pool, task: Task, before: Task | None = None) -> None:
 
 def _index(pool: Pool, task: Task) -> None:
     """Note when to wake up for the task and whether it needs a worker."""
+    _index_deadline(pool, task)
+    _index_need(pool, task)
+
+
+def _index_deadline(pool: Pool, task: Task) -> None:
     due = tasks.next_deadline(task)
     if due is None:
         pool.wake_at.pop(task.id, None)
     elif pool.wake_at.get(task.id) != due:
         pool.wake_at[task.id] = due
         heapq.heappush(pool.alarms, (due, task.id))
+
+
+def _index_need(pool: Pool, task: Task) -> None:
     if tasks.needs_worker(task, pool.now):
         pool.supply.add_task(task.id, task.deal.tag, task.contribution_deadline)
     else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from poolwright.poco.frozen import replace
+from poolwright.poco.frozen import copier, replace
 from poolwright.poco.types import Hash32, Timestamp, WorkerAddress
 from poolwright.wire.statuses import (
     AHEAD,
@@ -125,7 +125,10 @@ class Replicate:
     @property
     def failed_uploads(self) -> int:
         """How often it was asked for the result and did not bring it."""
-        return sum(stage.status in UPLOAD_FAILED for stage in self.life)
+        return len([stage for stage in self.life if stage.status in UPLOAD_FAILED])
+
+
+_with_life = copier(Replicate, ("life",))
 
 
 @lru_cache(maxsize=KNOWN_STAGES)
@@ -164,4 +167,4 @@ def moved(
         return None
     is_plain = cause is None and message is None
     stage = plain_stage(status, at) if is_plain else Stage(status=status, at=at, cause=cause, message=message)
-    return replace(replicate, life=(*replicate.life, stage))
+    return _with_life(replicate, (*replicate.life, stage))

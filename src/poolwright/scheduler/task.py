@@ -26,7 +26,7 @@ from typing import Final, NamedTuple, assert_never, get_args
 
 from poolwright.poco.consensus import more_needed
 from poolwright.poco.deadlines import contribution_deadline, final_deadline
-from poolwright.poco.frozen import replace
+from poolwright.poco.frozen import copier, replace
 from poolwright.poco.keccak import keccak
 from poolwright.poco.results import result_hash
 from poolwright.poco.types import Hash32, TaskId, Timestamp, WorkerAddress
@@ -126,6 +126,7 @@ class Deadline(StrEnum):
 
 
 # Looked at for each event: by these names, as finding a member in its class takes five times as long.
+_WORKER: Final = Mover.WORKER
 _ACTIVE: Final = Phase.ACTIVE
 _REVEALING: Final = Phase.REVEALING
 _CONTRIBUTION: Final = Deadline.CONTRIBUTION
@@ -210,12 +211,12 @@ class Task:
         """Contributors of the consensus result, once there is one (contract: winnerCounter)."""
         if self.consensus is None:
             return ()
-        return tuple(r for r in self.replicates if r.result_hash == self.consensus and not r.rejected)
+        return tuple([r for r in self.replicates if r.result_hash == self.consensus and not r.rejected])
 
     @property
     def to_stop(self) -> tuple[Replicate, ...]:
         """Those that have neither contributed nor finished, whether heard or lost."""
-        return tuple(r for r in self.replicates if r.result_hash is None and not r.is_finished)
+        return tuple([r for r in self.replicates if r.result_hash is None and not r.is_finished])
 
     def has_passed(self, deadline: Deadline, now: Timestamp) -> bool:
         """Whether the deadline is behind us; what was once acted on stays so, whatever `now` says."""
@@ -333,10 +334,13 @@ def needs_worker(task: Task, now: Timestamp) -> bool:
     if task.phase is not _ACTIVE or now >= task.contribution_deadline:
         return False
     groups: dict[Hash32, int] = {}
+    expected: list[int] = []
     for replicate in task.replicates:
-        if replicate.result_hash is not None and not replicate.rejected:
+        if replicate.result_hash is None:
+            if replicate.has_come_to(BEFORE_CONTRIBUTION):
+                expected.append(replicate.weight)
+        elif not replicate.rejected:
             groups[replicate.result_hash] = groups.get(replicate.result_hash, 1) * replicate.weight
-    expected = [replicate.weight for replicate in task.replicates if replicate.is_expected]
     if not expected and task.facts[-1].name != "TaskContributed":
         return True
     return more_needed(groups, expected, task.deal.trust)
@@ -436,10 +440,12 @@ def _contributed(task: Task, event: ChainTaskContributed) -> Step:
 
 def _with_contribution(task: Task, event: ChainTaskContributed | ChainTaskContributedAndFinalized) -> Task:
     worker, weight = event.worker, event.weight
-    if task.replicate_of(worker) is None:  # authorized by us in a life that this store does not remember
-        task = replace(task, replicates=(*task.replicates, created(worker, weight, event.at)))
-    task = _move(task, worker, Mover.CHAIN, S.CONTRIBUTED, event.at)
-    return _edit(task, worker, result_hash=event.result_hash, weight=weight)
+    before = task.replicate_of(worker)
+    if before is None:  # authorized by us in a life that this store does not remember
+        before = created(worker, weight, event.at)
+        task = replace(task, replicates=(*task.replicates, before))
+    after = moved(before, Mover.CHAIN, S.CONTRIBUTED, event.at) or before
+    return _swapped(task, before, replace(after, result_hash=event.result_hash, weight=weight))
 
 
 def _consensus_reached(task: Task, event: ChainTaskConsensusReached) -> Step:
@@ -466,10 +472,10 @@ def _consensus_reached(task: Task, event: ChainTaskConsensusReached) -> Step:
 
 def _revealed(task: Task, event: ChainTaskRevealed) -> Step:
     replicate = task.replicate_of(event.worker)
-    if task.phase is not Phase.REVEALING or replicate not in task.winners or replicate.revealed:
+    if task.phase is not _REVEALING or replicate not in task.winners or replicate.revealed:
         return Step(task, ignored="not a reveal that is still to come")
-    after = _move(task, event.worker, Mover.CHAIN, S.REVEALED, event.at)
-    return Step(_noted(_edit(after, event.worker, revealed=True), event))
+    after = moved(replicate, Mover.CHAIN, S.REVEALED, event.at) or replicate
+    return Step(_noted(_swapped(task, replicate, replace(after, revealed=True)), event))
 
 
 def _reopened(task: Task, event: ChainTaskReopened) -> Step:
@@ -531,6 +537,8 @@ def _settled(task: Task, submission: Submission) -> Task:
 
 def _reported(task: Task, event: WorkerReported) -> Step:
     """Believe what a worker alone can know; leave to the chain what the chain says."""
+    if event.status in ON_THE_WAY:
+        return _went_on(task, event)
     if event.status in (S.CONTRIBUTED, S.REVEALED):
         return Step(task, ignored="the chain's log decides this, not a report")
     if event.status is S.COMPLETED and task.phase is not Phase.COMPLETED:
@@ -553,6 +561,21 @@ def _reported(task: Task, event: WorkerReported) -> Step:
     if event.status is S.RESULT_UPLOADED and task.phase is Phase.REVEALING and task.uploaded is None:
         return _to_verify(after, event)
     return Step(after)
+
+
+def _went_on(task: Task, event: WorkerReported) -> Step:
+    """The same for a report on the way, as most reports are."""
+    replicate = task.replicate_of(event.worker)
+    if replicate is None:
+        return Step(task, ignored="this worker has no replicate of the task")
+    details = event.details
+    message = None if details.message is None else details.message[:MAX_EXPLANATION]
+    after = moved(replicate, _WORKER, event.status, event.at, details.cause, message)
+    if after is None:
+        return Step(task, ignored=f"no move from {replicate.status} to {event.status}")
+    if details.exit_code is not None:
+        after = replace(after, exit_code=details.exit_code)
+    return Step(_swapped(task, replicate, after))
 
 
 def _to_verify(task: Task, event: WorkerReported) -> Step:
@@ -607,9 +630,12 @@ def _next_uploader(task: Task) -> Replicate | None:
     """Whom to ask for the result next: who has not been asked yet, else who may soonest be asked again."""
     if task.phase is not Phase.REVEALING or task.uploaded is not None or Deadline.FINAL in task.passed:
         return None
-    if any(r.is_asked for r in task.replicates):
-        return None
+    for replicate in task.replicates:
+        if replicate.is_asked:
+            return None
     able = [r for r in task.winners if r.revealed and r.can_upload]
+    if len(able) < 2:
+        return able[0] if able else None
     return min(able, key=lambda r: (r.failed_uploads > 0, _may_upload_from(r)), default=None)
 
 
@@ -666,7 +692,7 @@ def _wanted(task: Task, now: Timestamp) -> Submission | None:
 
     Once nobody can contribute any more, neither `initialize` nor `reopen` would help: the claim is next.
     """
-    if task.has_passed(_FINAL, now):
+    if now >= task.final_deadline or _FINAL in task.passed:
         return Submission.INITIALIZE_AND_CLAIM if task.phase is Phase.RECEIVED else Submission.CLAIM
     if task.phase is _ACTIVE:
         return None
@@ -675,11 +701,12 @@ def _wanted(task: Task, now: Timestamp) -> Submission | None:
         return Submission.INITIALIZE if is_contributable else None
     if task.phase is not _REVEALING:
         return None
-    revealed = sum(r.revealed for r in task.winners)
+    winners = task.winners
+    revealed = sum([r.revealed for r in winners])
     is_late = task.has_passed(Deadline.REVEAL, now)
     if revealed == 0:
         return Submission.REOPEN if is_late and is_contributable else None
-    if task.uploaded is not None and (is_late or revealed == len(task.winners)):
+    if task.uploaded is not None and (is_late or revealed == len(winners)):
         return Submission.FINALIZE
     return None
 
@@ -746,7 +773,13 @@ def _dismiss(
 
 def _swapped(task: Task, before: Replicate, after: Replicate) -> Task:
     """The task with one replicate in the place of another."""
-    return replace(task, replicates=tuple([after if r is before else r for r in task.replicates]))
+    replicates = task.replicates
+    if len(replicates) == 1:
+        return _with_replicates(task, (after,))
+    return _with_replicates(task, tuple([after if r is before else r for r in replicates]))
+
+
+_with_replicates = copier(Task, ("replicates",))
 
 
 def _edit(task: Task, worker: WorkerAddress, **changes: object) -> Task:
