@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
@@ -56,6 +56,8 @@ class SchedulerConfig:
     start_block: BlockNumber
     results_url: str
     folder: Path
+    store_url: str | None = field(repr=False)
+    """PostgreSQL that several schedulers share; None keeps the store in `folder`. It may hold a password."""
     silence_seconds: int
     """A worker that says nothing for longer is lost (reference 1.4: one minute)."""
     workers_allowed: frozenset[Address]
@@ -72,7 +74,8 @@ class WorkerConfig:
     chain: ChainConfig
     wallet: WalletConfig
     workerpool: Address
-    core_url: str
+    core_urls: tuple[str, ...]
+    """Where the pool's schedulers listen: one leads, the others stand by."""
     name: str
     folder: Path
     slots: int
@@ -116,6 +119,7 @@ def scheduler_config(variables: Mapping[str, str]) -> SchedulerConfig:
         start_block=BlockNumber(env.integer("IEXEC_START_BLOCK_NUMBER", 0)),
         results_url=env.url("IEXEC_RESULT_REPOSITORY_URL"),
         folder=env.path("POOLWRIGHT_SCHEDULER_DIR", "scheduler"),
+        store_url=env.optional("POOLWRIGHT_STORE_URL"),
         silence_seconds=env.integer("POOLWRIGHT_WORKER_SILENCE_SECONDS", 60, minimum=2),
         workers_allowed=env.addresses("IEXEC_WORKERS_WHITELIST"),
         contribute_and_finalize=env.flag("POOLWRIGHT_CONTRIBUTE_AND_FINALIZE", True),
@@ -131,7 +135,7 @@ def worker_config(variables: Mapping[str, str]) -> WorkerConfig:
         chain=chain_config(env),
         wallet=_wallet(env, "IEXEC_WORKER_WALLET"),
         workerpool=env.address("POOL_ADDRESS"),
-        core_url=env.url("IEXEC_CORE_URL"),
+        core_urls=env.urls("IEXEC_CORE_URL"),
         name=env.text("IEXEC_WORKER_NAME", "worker"),
         folder=env.path("IEXEC_WORKER_BASE_DIR", "worker"),
         # One CPU is left to the machine itself (reference 9.11).

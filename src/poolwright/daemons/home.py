@@ -15,9 +15,12 @@ from poolwright.chain.rpc import Rpc
 from poolwright.chain.sender import TxJournal, TxSender
 from poolwright.chain.wallet import Wallet
 from poolwright.daemons.config import ChainConfig, WalletConfig, password_of
+from poolwright.daemons.standby import Standby
 from poolwright.poco.errors import InputError
 from poolwright.poco.types import Address
+from poolwright.store.lease import Candidate
 from poolwright.store.port import Commit, Store
+from poolwright.store.postgresql import PostgresStore
 from poolwright.store.sqlite import SqliteStore
 
 IDENTITY_MARK: Final = "identity"
@@ -46,19 +49,50 @@ async def at_home(
         ) from problem
     store = await SqliteStore.open(folder / STORE_FILE)
     stack.push_async_callback(store.close)
+    await _check_identity(store, f"folder {folder}", chain, workerpool, wallet)
+    return store
+
+
+async def at_server(
+    stack: AsyncExitStack,
+    url: str,
+    holder: str,
+    standby: Standby,
+    chain: ChainConfig,
+    workerpool: Address,
+    wallet: Address,
+) -> PostgresStore:
+    """The store at `url`, once it is this scheduler's turn to write it; `holder` is what others call it.
+
+    Raises InputError when the store is another pool's, chain's or wallet's.
+    """
+    candidate = await Candidate.enter(url, holder)
+    try:
+        term = await standby.wait(candidate)
+    finally:
+        await candidate.close()
+    store = await PostgresStore.lead(url, term)
+    stack.push_async_callback(store.close)
+    await _check_identity(store, f"store {store.name}", chain, workerpool, wallet)
+    return store
+
+
+async def _check_identity(
+    store: Store, place: str, chain: ChainConfig, workerpool: Address, wallet: Address
+) -> None:
+    """Note whose state this is, or compare. Raises InputError when it is another's."""
     identity = f"chain {chain.chain_id}, hub {chain.hub}, workerpool {workerpool}, wallet {wallet}"
     known = await store.mark(IDENTITY_MARK)
     if known is None:
         await store.commit(Commit(marks={IDENTITY_MARK: identity.encode()}))
     elif known.decode() != identity:
         raise InputError(
-            f"{folder} keeps the state of another daemon",
+            f"{place} keeps the state of another daemon",
             code="foreign-folder",
             expected=known.decode(),
             got=identity,
-            next_step="set the folder of this daemon, or an empty one",
+            next_step="set the folder or store of this daemon, or an empty one",
         )
-    return store
 
 
 async def transaction_sender(

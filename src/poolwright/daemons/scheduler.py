@@ -24,13 +24,21 @@ from poolwright.chain.wallet import Wallet
 from poolwright.daemons.chain_clock import HeadsClock, LogsClock
 from poolwright.daemons.chain_watch import CURSOR_MARK, TOPICS, ChainWatch
 from poolwright.daemons.config import SchedulerConfig
-from poolwright.daemons.home import at_home, open_wallet, own_secret, poll_seconds, transaction_sender
+from poolwright.daemons.home import (
+    at_home,
+    at_server,
+    open_wallet,
+    own_secret,
+    poll_seconds,
+    transaction_sender,
+)
 from poolwright.daemons.mailbox import Mailboxes
 from poolwright.daemons.runner import Runner
 from poolwright.daemons.scheduler_api import SchedulerApi
 from poolwright.daemons.scheduler_hands import LANES, SchedulerHands, instruction_of
 from poolwright.daemons.scheduler_mind import SchedulerMind
 from poolwright.daemons.sessions import Sessions
+from poolwright.daemons.standby import Doors, Standby
 from poolwright.daemons.together import first_of
 from poolwright.daemons.tx_journal import StoreTxJournal
 from poolwright.poco.errors import InputError
@@ -42,6 +50,7 @@ from poolwright.serving.http import SHUTDOWN_SECONDS, listen, serve, url_of
 from poolwright.serving.logs import log_json
 from poolwright.serving.patience import CLIENT_SECONDS, patient_protocol
 from poolwright.store.port import Store
+from poolwright.store.postgresql import PostgresStore
 from poolwright.wire import codec
 from poolwright.wire.messages import MAX_MESSAGE_BYTES
 
@@ -68,67 +77,92 @@ async def _run(config: SchedulerConfig) -> None:
         await check_chain(rpc, config.chain.chain_id, config.chain.hub)
         hub = HubReader(rpc, config.chain.hub)
         await _check_owner(hub, config, wallet)
-        store = await at_home(stack, config.folder, config.chain, config.workerpool, wallet.address)
-        heads = await stack.enter_async_context(
-            Heads(rpc, confirmations=config.chain.confirmations, poll_seconds=poll_seconds(config.chain))
-        )
-        await heads.beyond(None)
-        cursor = await _cursor(store)
-        clock = LogsClock(cursor.timestamp if cursor else Timestamp(0))
-        sender = await transaction_sender(stack, rpc, wallet, heads, StoreTxJournal(store), config.chain)
-        http = await stack.enter_async_context(aiohttp.ClientSession())
-        mailboxes: Mailboxes[TellWorker] = Mailboxes(store)
-        hands = SchedulerHands(
-            hub=hub,
-            hub_address=config.chain.hub,
-            sender=sender,
-            mailboxes=mailboxes,
-            http=http,
-            results_url=config.results_url,
-            chain_now=clock.now,
-            head_now=HeadsClock(heads).now,
-        )
-        mind = SchedulerMind(check_invariants=config.check_invariants)
-        runner: Runner[Pool, PoolEvent, Effect] = Runner(
-            mind=mind, hands=hands, store=store, clock=clock, lanes=LANES
-        )
-        await runner.start()
-        stack.push_async_callback(runner.stop)
-        sessions = Sessions(
-            store=store,
-            mailboxes=mailboxes,
-            inbox=runner,
-            pool=lambda: runner.state,
-            hub=hub,
-            ledger=Hash32(await own_secret(store, LEDGER_MARK)),
-            results_url=config.results_url,
-            silence_seconds=config.silence_seconds,
-            chain_now=clock.now,
-            instruction_of=lambda effect: instruction_of(
-                effect, wallet, contribute_and_finalize=config.contribute_and_finalize
-            ),
-        )
-        sessions.expect(runner.state.workers)
-        api = SchedulerApi(
-            pool=lambda: runner.state,
-            store=store,
-            sessions=sessions,
-            token_key=await own_secret(store, KEY_MARK),
-            chain_id=config.chain.chain_id,
-            workerpool=config.workerpool,
-            workers_allowed=config.workers_allowed,
-            health=lambda: _health(config, wallet, heads, runner, sessions),
-        )
+        standby = Standby()
+        doors = Doors(standby.app())
         log.info("listening", url=url_of(listener), workerpool=str(config.workerpool), pid=os.getpid())
-        watch = ChainWatch(hub, config.workerpool, lambda task_id: runner.state.tasks.get(task_id))
-        await _serve_beside(
-            http_server(api.app()),
-            listener,
-            _follow_chain(config, rpc, heads, cursor, clock, runner, watch),
-            sessions.watch_silence(),
-            runner.wait(),
-        )
+        holder = f"{socket.gethostname()} at {url_of(listener)} (process {os.getpid()})"
+        leading = _lead(config, stack, wallet, rpc, hub, standby, doors, holder)
+        await _serve_beside(http_server(doors), listener, leading)
         log.info("stopped")
+
+
+async def _lead(
+    config: SchedulerConfig,
+    stack: AsyncExitStack,
+    wallet: Wallet,
+    rpc: Rpc,
+    hub: HubReader,
+    standby: Standby,
+    doors: Doors,
+    holder: str,
+) -> None:
+    """Be the pool's scheduler, once the store is ours to write; what is opened is the stack's to close.
+
+    Raises LeadershipLost when another one may lead.
+    """
+    identity = (config.chain, config.workerpool, wallet.address)
+    shared: PostgresStore | None = None
+    if config.store_url is not None:
+        shared = await at_server(stack, config.store_url, holder, standby, *identity)
+    store = shared or await at_home(stack, config.folder, *identity)
+    heads = await stack.enter_async_context(
+        Heads(rpc, confirmations=config.chain.confirmations, poll_seconds=poll_seconds(config.chain))
+    )
+    await heads.beyond(None)
+    cursor = await _cursor(store)
+    clock = LogsClock(cursor.timestamp if cursor else Timestamp(0))
+    sender = await transaction_sender(stack, rpc, wallet, heads, StoreTxJournal(store), config.chain)
+    http = await stack.enter_async_context(aiohttp.ClientSession())
+    mailboxes: Mailboxes[TellWorker] = Mailboxes(store)
+    hands = SchedulerHands(
+        hub=hub,
+        hub_address=config.chain.hub,
+        sender=sender,
+        mailboxes=mailboxes,
+        http=http,
+        results_url=config.results_url,
+        chain_now=clock.now,
+        head_now=HeadsClock(heads).now,
+    )
+    mind = SchedulerMind(check_invariants=config.check_invariants)
+    runner: Runner[Pool, PoolEvent, Effect] = Runner(
+        mind=mind, hands=hands, store=store, clock=clock, lanes=LANES
+    )
+    await runner.start()
+    stack.push_async_callback(runner.stop)
+    sessions = Sessions(
+        store=store,
+        mailboxes=mailboxes,
+        inbox=runner,
+        pool=lambda: runner.state,
+        hub=hub,
+        ledger=Hash32(await own_secret(store, LEDGER_MARK)),
+        results_url=config.results_url,
+        silence_seconds=config.silence_seconds,
+        chain_now=clock.now,
+        instruction_of=lambda effect: instruction_of(
+            effect, wallet, contribute_and_finalize=config.contribute_and_finalize
+        ),
+    )
+    sessions.expect(runner.state.workers)
+    api = SchedulerApi(
+        pool=lambda: runner.state,
+        store=store,
+        sessions=sessions,
+        token_key=await own_secret(store, KEY_MARK),
+        chain_id=config.chain.chain_id,
+        workerpool=config.workerpool,
+        workers_allowed=config.workers_allowed,
+        health=lambda: _health(config, wallet, heads, runner, sessions),
+    )
+    watch = ChainWatch(hub, config.workerpool, lambda task_id: runner.state.tasks.get(task_id))
+    doors.behind = api.app()
+    await first_of(
+        *([] if shared is None else [shared.watch()]),
+        _follow_chain(config, rpc, heads, cursor, clock, runner, watch),
+        sessions.watch_silence(),
+        runner.wait(),
+    )
 
 
 async def _serve_beside(
@@ -215,6 +249,7 @@ def _health(
     head = heads.current
     return {
         "status": "ok" if heads.trouble is None else "degraded",
+        "role": "leader",
         "trouble": None if heads.trouble is None else str(heads.trouble),
         "version": __version__,
         "workerpool": str(config.workerpool),

@@ -2,13 +2,15 @@
 
 Reports stay in the mailbox until the scheduler confirms them; an instruction is confirmed when it is durable.
 A lost connection is made again with back-off; a scheduler that is down for an hour costs nothing but time.
+Where several schedulers share a store, one leads and the others turn workers away: all are tried in turn.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 import aiohttp
@@ -65,12 +67,15 @@ class Inbox(Protocol):
 
 
 class SchedulerLink:
-    """One worker's link. `results_url` is told where results go once the scheduler has said Welcome."""
+    """One worker's link to whichever scheduler of `core_urls` takes it.
+
+    `results_url` is told where results go once the scheduler has said Welcome.
+    """
 
     def __init__(
         self,
         *,
-        core_url: str,
+        core_urls: Sequence[str],
         http: aiohttp.ClientSession,
         wallet: Wallet,
         chain_id: int,
@@ -84,7 +89,9 @@ class SchedulerLink:
         results_url: Latest[str],
         logs: LogQueue,
     ) -> None:
-        self._core_url = core_url
+        self._core_urls = itertools.cycle(core_urls)
+        self._core_url = next(self._core_urls)
+        self._round = len(core_urls)
         self._http = http
         self._wallet = wallet
         self._chain_id = chain_id
@@ -111,10 +118,14 @@ class SchedulerLink:
                 log.warning("scheduler refused", code=problem.code, reason=str(problem))
             except (Unavailable, aiohttp.ClientError, TimeoutError, OSError) as problem:
                 log.warning("scheduler does not answer", url=self._core_url, reason=str(problem))
-            attempt = 1 if self.is_connected else attempt + 1
+            if self.is_connected:  # a scheduler that took us is asked again first
+                attempt = 0
+            else:
+                attempt += 1
+                self._core_url = next(self._core_urls)
             self.is_connected = False
             jitter = random.random()  # noqa: S311  # spreads reconnects, is no secret
-            await asyncio.sleep(min(back_off(attempt, jitter), MAX_PAUSE_SECONDS))
+            await asyncio.sleep(min(back_off(1 + attempt // self._round, jitter), MAX_PAUSE_SECONDS))
 
     async def _session(self) -> None:
         token = await self._log_in()

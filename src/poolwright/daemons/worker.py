@@ -101,7 +101,7 @@ async def _run(config: WorkerConfig) -> None:
         stack.push_async_callback(runner.stop)
         await _sweep(engine, runner.state)
         link = SchedulerLink(
-            core_url=config.core_url,
+            core_urls=config.core_urls,
             http=http,
             wallet=wallet,
             chain_id=config.chain.chain_id,

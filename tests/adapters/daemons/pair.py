@@ -260,9 +260,8 @@ class WorkerSide:
     def __init__(
         self,
         store: MemoryStore,
-        url: str,
+        *urls: str,
         http: aiohttp.ClientSession,
-        *,
         key: bytes = b"\x02" * 32,
         journal: str = "journal",
         slots: int = 1,
@@ -278,7 +277,7 @@ class WorkerSide:
         self.results_url: Latest[str] = Latest()
         self.logs: LogQueue = asyncio.Queue()
         self.link = SchedulerLink(
-            core_url=url,
+            core_urls=urls,
             http=http,
             wallet=self.wallet,
             chain_id=CHAIN_ID,
@@ -336,9 +335,16 @@ class Pairs:
         return side
 
     async def worker(
-        self, scheduler: SchedulerSide, store: MemoryStore | None = None, **settings: Any
+        self,
+        scheduler: SchedulerSide,
+        store: MemoryStore | None = None,
+        *,
+        tried_before: str | None = None,
+        **settings: Any,
     ) -> WorkerSide:
-        side = WorkerSide(store or MemoryStore(), scheduler.url, self.http, **settings)
+        """A worker of this scheduler; `tried_before` is the URL of another one that it tries first."""
+        urls = [url for url in (tried_before, scheduler.url) if url]
+        side = WorkerSide(store or MemoryStore(), *urls, http=self.http, **settings)
         await side.start()
         self._stack.push_async_callback(side.stop)
         return side

@@ -62,8 +62,9 @@ async def test_a_lease_that_runs_cannot_be_taken(url: str, candidate: Candidate)
 async def test_an_idle_leader_keeps_its_lease(url: str, candidate: Candidate) -> None:
     store = await lead(url, "host-a")
     let_lease_run_out(url)
-    while (await candidate.leader()).seconds_left <= 0:  # noqa: ASYNC110  nobody announces it
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(60):
+        while (await candidate.leader()).seconds_left <= 0:  # noqa: ASYNC110  nobody announces it
+            await asyncio.sleep(0.05)
     assert await candidate.take() is None
     await store.close()
 

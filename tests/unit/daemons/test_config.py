@@ -103,7 +103,13 @@ def test_worker_is_careful_by_default() -> None:
     config = worker_config(WORKER)
 
     assert (config.app_network, config.private_downloads, config.gpu) == (False, False, False)
-    assert config.core_url == "http://core:13000"
+    assert config.core_urls == ("http://core:13000",)
+
+
+def test_worker_may_know_several_schedulers() -> None:
+    config = worker_config(WORKER | {"IEXEC_CORE_URL": "http://a:13000, https://b/"})
+
+    assert config.core_urls == ("http://a:13000", "https://b")
 
 
 def test_password_comes_from_its_file_or_its_variable(tmp_path: Path) -> None:
