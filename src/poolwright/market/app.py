@@ -35,6 +35,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from poolwright.market import docs
 from poolwright.market.chain_market import ChainMarket
+from poolwright.market.challenges import HeldChallenges
 from poolwright.market.config import MarketConfig
 from poolwright.market.errors import MarketRefusal, as_refusal, invalid, not_found
 from poolwright.market.feed import Feed, Missed
@@ -56,7 +57,7 @@ from poolwright.orderbook.listing import Kind, place_of
 from poolwright.orderbook.render import render_page
 from poolwright.orderbook.shelf import Shelf
 from poolwright.poco.errors import PoolwrightError
-from poolwright.poco.types import OrderHash
+from poolwright.poco.types import Address, OrderHash
 from poolwright.serving.bodies import read_bounded
 from poolwright.serving.http import CLOSING
 
@@ -91,7 +92,7 @@ class Marketplace:
     config: MarketConfig
     markets: Mapping[int, ChainMarket]
     feed: Feed
-    logins: Logins = field(default_factory=Logins)
+    logins: Logins = field(default_factory=lambda: Logins(HeldChallenges()))
     metrics: Metrics = field(default_factory=Metrics)
     troubles: Callable[[], Mapping[int, str]] = dict
     """By chain, why its watcher does not go on; empty while it does."""
@@ -200,7 +201,7 @@ class _Pages:
         async def page(request: Request) -> Response:
             market = self._market(Params(request.query_params))
             raw = await self._body(request)
-            wallet = self._wallet(market, request)
+            wallet = await self._wallet(market, request)
             body = read_body(raw)
             order = read_order(kind, body)
             expires = Params(body).optional_number("expiresAt") or 0
@@ -214,7 +215,7 @@ class _Pages:
         async def page(request: Request) -> Response:
             market = self._market(Params(request.query_params))
             raw = await self._body(request)
-            wallet = self._wallet(market, request)
+            wallet = await self._wallet(market, request)
             wanted = read_unpublication(kind, read_body(raw))
             if wanted.order_hash is not None:
                 gone = await market.unpublish(kind, wanted.order_hash, wallet)
@@ -228,13 +229,14 @@ class _Pages:
     async def _body(self, request: Request) -> bytes:
         return await read_bounded(request, most_bytes=MAX_BODY_BYTES, seconds=self._config.stall_seconds)
 
-    def _wallet(self, market: ChainMarket, request: Request) -> Any:
-        return self._logins.redeem(market.chain_id, request.headers.get("authorization"), time.monotonic())
+    async def _wallet(self, market: ChainMarket, request: Request) -> Address:
+        header = request.headers.get("authorization")
+        return await self._logins.redeem(market.chain_id, header, market.is_signature_of_contract)
 
     async def challenge(self, request: Request) -> Response:
         params = Params(request.query_params)
         market = self._market(params)
-        typed = self._logins.challenge(market.chain_id, params.address("address"), time.monotonic())
+        typed = await self._logins.challenge(market.chain_id, params.address("address"))
         return _json({"ok": True, "data": typed})
 
     # --- what the watcher stored ----------------------------------------------------------------------------

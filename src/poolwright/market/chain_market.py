@@ -1,8 +1,11 @@
-"""One chain's market: its book, what is read of the chain for it, and how changes become durable.
+"""One chain's market: what is read of the chain for a publication, and how orders come and go.
 
-Every change takes the same way: decide on the book (at once, in this process), queue what must be stored,
-wait until the database has it, then answer and tell the news. The queue keeps the order of the decisions,
-so the stored rows are the book's states in the book's order, and what got a 200 survives any crash.
+A change is decided on the newest book in a turn of the chain (`clerk`), stored in the same turn, then
+answered. What got a 200 survives any crash, and of two processes that publish for one wallet the second one
+decides with the first one's order in its book.
+
+What was read of the chain before the turn may be too old in it: the leader has taken later blocks meanwhile,
+or gone back. Then it is read again (`_ReadAgain`).
 """
 
 from __future__ import annotations
@@ -10,35 +13,29 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final
 
 from poolwright.chain.reads import Question
+from poolwright.chain.rpc import back_off
+from poolwright.market.clerk import Clerk, Decision, Wish
 from poolwright.market.config import ChainSettings
 from poolwright.market.errors import forbidden, not_found
-from poolwright.market.feed import Feed
-from poolwright.market.reading import NO_ANSWER, NewestReads
-from poolwright.market.rows import CategoryRow, Commit, DealRow, OrderRow, OwnerRow, StakeRow
-from poolwright.market.storage import Storage, StorageFailed
-from poolwright.orderbook.book import (
-    Book,
-    Change,
-    Fact,
-    News,
-    OrderUnpublished,
-    ResourceOwned,
-    StakeRead,
-    TimePassed,
-)
-from poolwright.orderbook.invariants import check_book
+from poolwright.market.login import signer_of
+from poolwright.market.reading import NO_ANSWER, Ask, HasCode, NewestReads
+from poolwright.market.steps import Dated, Step
+from poolwright.market.storage import Storage
+from poolwright.orderbook.book import Book, OrderUnpublished, ResourceOwned, StakeRead, TimePassed
 from poolwright.orderbook.listing import Kind, Listing, Status, kind_of, listing_of, resource_of
 from poolwright.orderbook.render import render
 from poolwright.poco import calls
-from poolwright.poco.errors import InputError, PeerError
+from poolwright.poco.errors import Unavailable
 from poolwright.poco.orders import Domain, Order, RequestOrder, order_hash
-from poolwright.poco.signatures import recover
 from poolwright.poco.types import Address, BlockNumber, BlockStamp, Hash32, NRlc, OrderHash
+
+READS: Final = 8
+"""How often a publication reads the chain before its node counts as lagging."""
+_NO_BLOCK: Final = BlockNumber(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +58,12 @@ class Published:
     signed: bool
 
 
+class _ReadAgain(Unavailable):
+    """What was read of the chain is older than what the market has taken of it."""
+
+
 class ChainMarket:
-    """The market of one chain. `start` fills its book from storage."""
+    """The market of one chain. `clerk.start` fills its book from storage."""
 
     def __init__(
         self,
@@ -72,46 +73,34 @@ class ChainMarket:
         registries: Registries,
         reads: NewestReads,
         storage: Storage,
-        feed: Feed,
+        clerk: Clerk,
         max_open_orders: int,
-        checks_invariants: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings: Final = settings
         self.domain: Final = domain
         self.registries: Final = registries
-        self.book: Final = Book()
         self.storage: Final = storage
-        self.cursor: BlockStamp | None = None
-        self._reads = reads
-        self._feed = feed
+        self.clerk: Final = clerk
+        self.leads = False
+        """Whether this process follows the chain."""
+        self.reads: Final = reads
         self._max_open = max_open_orders
-        self._checks = checks_invariants
         self._clock = clock
-        self._stake_read_at: dict[Address, BlockNumber] = {}
-        self._owner_read_at: dict[Address, BlockNumber] = {}
-        self._newest_time = 0
-        self.watched: int = 0
-        """Last block whose logs the watcher has begun to take; what is read before it is too old."""
 
     @property
     def chain_id(self) -> int:
         return self.settings.chain_id
 
-    def start(self) -> None:
-        """Fill the book from storage. Blocks; called before the market serves."""
-        facts: list[Fact] = []
-        for stake in self.storage.stakes(self.chain_id):
-            facts.append(StakeRead(wallet=stake.wallet, stake=stake.stake))
-            self._stake_read_at[stake.wallet] = stake.read_at
-        for owner in self.storage.owners(self.chain_id):
-            facts.append(ResourceOwned(resource=owner.resource, owner=owner.owner))
-            self._owner_read_at[owner.resource] = owner.read_at
-        changes = self.book.restore(self.storage.load(self.chain_id), facts)
-        if changes:
-            self.storage.submit(self._commit_of(changes)).result()
-        if self._checks:
-            check_book(self.book)
+    @property
+    def book(self) -> Book:
+        """The book as of now; another one after it was loaded anew."""
+        return self.clerk.replica.book
+
+    @property
+    def cursor(self) -> BlockStamp | None:
+        """How far the chain is taken."""
+        return self.clerk.replica.cursor
 
     # --- publication ----------------------------------------------------------------------------------------
 
@@ -121,44 +110,29 @@ class ChainMarket:
         The checks are those of reference 4.7, in its order. `expires` is milliseconds since 1970; 0 is never.
         Raises InputError, Unavailable.
         """
-        kind = kind_of(order)
         name = order_hash(order, self.domain)
-        first_published = await self._check_unknown(kind, name)
-        read = await self._read_for(order, name, wallet)
-        while read.block.number < self.watched:  # a log of a later block may have been about this order
+        await self._check_unknown(kind_of(order), name)
+        for attempt in range(1, READS + 1):
+            rewinds = self.clerk.replica.rewinds
             read = await self._read_for(order, name, wallet)
-        if read.owner != wallet:
-            raise forbidden(f"only order signer {read.owner} can publish an order")
-        if not read.signed:
-            raise forbidden("invalid sign")
-        now = self.now()
-        if expires and expires <= now:
-            raise forbidden("expiresAt is over")
-        remaining = order.volume - read.consumed
-        listing = listing_of(
-            order,
-            name,
-            signer=wallet,
-            remaining=max(remaining, 0),
-            published=first_published or now,
-            expires=expires,
-        )
-        self._check_limit(listing)
-        if remaining <= 0:
-            raise forbidden("order already consumed")
-        self.book.check(listing, stake=read.stake, max_open=self._max_open)
-        commit = Commit(chain_id=self.chain_id)
-        facts = self._facts_read(listing, read, commit)
-        changes = self.book.publish(listing, facts)
-        try:
-            await self._settle(changes, commit)
-        except StorageFailed:
-            self.book.apply([OrderUnpublished(order_hash=name)])
-            raise
-        return listing
+            if read.owner != wallet:
+                raise forbidden(f"only order signer {read.owner} can publish an order")
+            if not read.signed:
+                raise forbidden("invalid sign")
 
-    async def _check_unknown(self, kind: Kind, name: OrderHash) -> int | None:
-        """When the order was first published, if it was and is dead; None for a new one."""
+            def decide(
+                decision: Decision, _: object, read: Published = read, rewinds: int = rewinds
+            ) -> Listing:
+                return self._take_order(decision, order, name, wallet, expires, read, rewinds)
+
+            try:
+                return await self.clerk.ask(Wish(decide=decide, names=(name,)))
+            except _ReadAgain:
+                await asyncio.sleep(back_off(attempt, 0.5) / 10)
+        raise Unavailable("the node lags behind what the market has taken of the chain", code="node-lags")
+
+    async def _check_unknown(self, kind: Kind, name: OrderHash) -> None:
+        """Before anything is read of the chain; the turn looks again."""
         known = self.book.get(name)
         if known is not None and known.is_open:
             raise forbidden("order already published")
@@ -166,13 +140,51 @@ class ChainMarket:
             row = await asyncio.to_thread(self.storage.order, self.chain_id, kind, name)
             if row is not None and row.status is not Status.DEAD:
                 raise forbidden("order already published")
-            return None if row is None else row.listing.published
-        return known.published
 
-    def _check_limit(self, listing: Listing) -> None:
+    def _take_order(
+        self,
+        decision: Decision,
+        order: Order,
+        name: OrderHash,
+        wallet: Address,
+        expires: int,
+        read: Published,
+        rewinds: int,
+    ) -> Listing:
+        """Decide on a publication in a turn. Raises InputError, _ReadAgain."""
+        replica, book = decision.replica, decision.replica.book
+        taken = replica.cursor.number if replica.cursor is not None else _NO_BLOCK
+        if read.block.number < taken or rewinds != replica.rewinds:
+            raise _ReadAgain("read before the market's last block")
+        here, known = book.get(name), decision.known.get(name)
+        if here is None and known is not None and known.status is not Status.DEAD:
+            raise forbidden("order already published")
+        now = max(int(self._clock() * 1000), replica.newest_time + 1)  # "the last published" is one order
+        if expires and expires <= now:
+            raise forbidden("expiresAt is over")
+        remaining = order.volume - read.consumed
+        published = here.published if here is not None else known.published if known is not None else now
+        listing = listing_of(
+            order,
+            name,
+            signer=wallet,
+            remaining=max(remaining, 0),
+            published=published,
+            expires=expires,
+        )
+        self._check_limit(book, listing)
+        if remaining <= 0:
+            raise forbidden("order already consumed")
+        facts = _facts_read(decision, listing, read)
+        stake = next((fact.stake for fact, _ in facts if isinstance(fact, StakeRead)), book.stake(wallet))
+        book.check(listing, stake=NRlc(0) if stake is None else stake, max_open=self._max_open)
+        decision.make(Step(listing=listing, read_at=read.block.number, facts=facts))
+        return listing
+
+    def _check_limit(self, book: Book, listing: Listing) -> None:
         """Before the volume, as the reference; the book checks it again with the rest."""
         kind = listing.kind
-        if len(self.book.shelves[kind].of_signer(listing.signer)) >= self._max_open:
+        if len(book.shelves[kind].of_signer(listing.signer)) >= self._max_open:
             raise forbidden(
                 f"maximum of {self._max_open} published open {kind.value} has been reached for wallet "
                 f"{listing.signer}"
@@ -183,7 +195,7 @@ class ChainMarket:
         kind, hub = kind_of(order), self.settings.hub
         resource = resource_of(order)
         signer = order.requester if isinstance(order, RequestOrder) else wallet
-        questions: list[Question[Any]] = [
+        questions: list[Ask] = [
             _question(hub, calls.view_consumed(name), calls.decode_uint, "viewConsumed"),
             _question(hub, calls.view_account(signer), calls.decode_account, "viewAccount"),
         ]
@@ -193,161 +205,87 @@ class ChainMarket:
                 _question(registry, calls.is_registered(resource), calls.decode_bool, "isRegistered"),
                 _question(resource, calls.owner(), calls.decode_address, "owner"),
             ]
-        by_key = _recovered(name, order.sign)
-        if by_key != signer:  # a contract's signature, a presigned order, or no signature
-            questions.append(
-                _question(
-                    hub,
-                    calls.verify_presignature_or_signature(signer, name, order.sign),
-                    calls.decode_bool,
-                    "verifyPresignatureOrSignature",
-                )
-            )
-        block, answers = await self._reads.ask(questions)
-        consumed, account, *rest = answers
+        is_of_key = signer_of(name, order.sign) == signer
+        questions.append(HasCode(signer) if is_of_key else self._is_signed(signer, name, order.sign))
+        block, answers = await self.reads.ask(questions)
+        consumed, account, *rest, last = answers
         owner = signer
         if kind is not Kind.REQUEST:
-            is_registered, owner, *rest = rest
+            is_registered, owner = rest
             if is_registered is not True or owner is NO_ANSWER:
                 raise forbidden(f"{kind.value.removesuffix('order').capitalize()} not deployed")
+        if is_of_key and last:  # code decides for its account, whatever the account's key signed
+            _, [last] = await self.reads.ask([self._is_signed(signer, name, order.sign)])
+            is_of_key = False
         return Published(
             block=block,
             owner=owner,
             consumed=consumed,
             stake=account.stake,
-            signed=by_key == signer or rest[0] is True,
+            signed=is_of_key or last is True,
         )
 
-    def _facts_read(self, listing: Listing, read: Published, commit: Commit) -> list[Fact]:
-        """What the reads for a publication mean for the whole book."""
-        facts: list[Fact] = []
-        at = read.block.number
-        if listing.need_per_task and at >= self._stake_read_at.get(listing.signer, 0):
-            self._stake_read_at[listing.signer] = at
-            facts.append(StakeRead(wallet=listing.signer, stake=read.stake))
-            commit.stakes.append(StakeRow(wallet=listing.signer, stake=read.stake, read_at=at))
-        elif listing.need_per_task:
-            stake = self.book.stake(listing.signer)
-            facts.append(StakeRead(wallet=listing.signer, stake=read.stake if stake is None else stake))
-        resource = listing.terms.resource
-        if listing.kind is not Kind.REQUEST and at >= self._owner_read_at.get(resource, 0):
-            self._owner_read_at[resource] = at
-            facts.append(ResourceOwned(resource=resource, owner=read.owner))
-            commit.owners.append(OwnerRow(resource=resource, owner=read.owner, read_at=at))
-        return facts
+    def _is_signed(self, signer: Address, name: OrderHash, sign: bytes) -> Question[Any]:
+        """Whether a contract signed, or the order was signed on the chain: the hub says as in a match."""
+        call = calls.verify_presignature_or_signature(signer, name, sign)
+        return _question(self.settings.hub, call, calls.decode_bool, "verifyPresignatureOrSignature")
+
+    async def is_signature_of_contract(self, wallet: Address, digest: Hash32, signature: bytes) -> bool:
+        """Whether the contract at this address says that it signed. Raises Unavailable."""
+        _, [has_code] = await self.reads.ask([HasCode(wallet)])
+        if not has_code:
+            return False
+        call = calls.verify_signature(wallet, digest, signature)
+        question = _question(self.settings.hub, call, calls.decode_bool, "verifySignature")
+        _, [answer] = await self.reads.ask([question])
+        return answer is True
 
     # --- unpublication --------------------------------------------------------------------------------------
 
     async def unpublish(self, kind: Kind, name: OrderHash, wallet: Address) -> list[OrderHash]:
         """Take one open order of the wallet off the market. Raises MarketRefusal (reference 4.8)."""
-        listing = self.book.get(name)
-        if listing is None or listing.kind is not kind or not listing.is_open:
-            raise forbidden(f"{kind.value} with orderHash {name} is not published")
-        if listing.signer != wallet:
-            raise forbidden(f"only order signer {listing.signer} can unpublish an order")
-        return await self._unpublish([listing])
+
+        def decide(decision: Decision, _: object) -> list[OrderHash]:
+            listing = decision.replica.book.get(name)
+            if listing is None or listing.kind is not kind or not listing.is_open:
+                raise forbidden(f"{kind.value} with orderHash {name} is not published")
+            if listing.signer != wallet:
+                raise forbidden(f"only order signer {listing.signer} can unpublish an order")
+            return _take_off(decision, [listing])
+
+        return await self.clerk.ask(Wish(decide=decide))
 
     async def unpublish_of(
         self, kind: Kind, resource: Address, wallet: Address, *, only_last: bool
     ) -> list[OrderHash]:
         """Take the wallet's last open order on a resource off the market, or all of them, newest first."""
-        found = self.book.open_of(kind, wallet, resource)
-        if kind is Kind.REQUEST:
-            found = [] if resource != wallet else found
-        if not found:
-            noun = "requester" if kind is Kind.REQUEST else kind.value.removesuffix("order")
-            raise forbidden(f"no open {kind.value} published by signer {wallet} for {noun} {resource}")
-        return await self._unpublish(found[:1] if only_last else found)
 
-    async def _unpublish(self, listings: Sequence[Listing]) -> list[OrderHash]:
-        names = [listing.hash for listing in listings]
-        changes = self.book.apply([OrderUnpublished(order_hash=name) for name in names])
-        try:
-            await self._settle(changes, Commit(chain_id=self.chain_id))
-        except StorageFailed:
-            for listing in listings:
-                self.book.publish(listing)
-            raise
-        return names
+        def decide(decision: Decision, _: object) -> list[OrderHash]:
+            found = decision.replica.book.open_of(kind, wallet, resource)
+            if kind is Kind.REQUEST:
+                found = [] if resource != wallet else found
+            if not found:
+                noun = "requester" if kind is Kind.REQUEST else kind.value.removesuffix("order")
+                raise forbidden(f"no open {kind.value} published by signer {wallet} for {noun} {resource}")
+            return _take_off(decision, found[:1] if only_last else found)
 
-    # --- what the chain and the clock do --------------------------------------------------------------------
+        return await self.clerk.ask(Wish(decide=decide))
 
-    async def take(
-        self,
-        facts: Sequence[tuple[Fact, BlockNumber]],
-        *,
-        upto: BlockStamp,
-        deals: Sequence[DealRow] = (),
-        categories: Sequence[CategoryRow] = (),
-    ) -> None:
-        """Take what a batch of logs up to a block means, with the block at which each fact was read.
+    # --- the clock ------------------------------------------------------------------------------------------
 
-        Returns when all of it and the cursor are stored. A fact read at an older block than what is known
-        already is left out.
-        """
-        commit = Commit(chain_id=self.chain_id, cursor=upto, deals=list(deals), categories=list(categories))
-        fresh: list[Fact] = []
-        for fact, at in facts:
-            if isinstance(fact, StakeRead):
-                if at < self._stake_read_at.get(fact.wallet, 0) or self.book.stake(fact.wallet) is None:
-                    continue
-                self._stake_read_at[fact.wallet] = at
-                commit.stakes.append(StakeRow(wallet=fact.wallet, stake=fact.stake, read_at=at))
-            elif isinstance(fact, ResourceOwned):
-                if at < self._owner_read_at.get(fact.resource, 0) or self.book.owner(fact.resource) is None:
-                    continue
-                self._owner_read_at[fact.resource] = at
-                commit.owners.append(OwnerRow(resource=fact.resource, owner=fact.owner, read_at=at))
-            fresh.append(fact)
-        await self._settle(self.book.apply(fresh), commit)
-        self.cursor = upto
-        for deal in deals:
-            self._feed.tell(self.chain_id, "deals", "deal_created", deal.document)
+    async def expire(self, term: int) -> None:
+        """Let orders die whose publishers' end is over: the leader's duty. Raises Deposed, StorageFailed."""
 
-    async def expire(self) -> None:
-        """Let orders die whose publishers' end is over."""
-        changes = self.book.apply([TimePassed(now=self.now())])
-        if changes:
-            await self._settle(changes, Commit(chain_id=self.chain_id))
+        def decide(decision: Decision, _: object) -> None:
+            end, now = decision.replica.book.next_end(), self.now()
+            if end is not None and end <= now:
+                decision.make(Step(facts=((TimePassed(now=now), _NO_BLOCK),)))
+
+        await self.clerk.ask(Wish(decide=decide, term=term))
 
     def now(self) -> int:
-        """Milliseconds since 1970; never the same twice, so that "the last published" is one order."""
-        self._newest_time = max(int(self._clock() * 1000), self._newest_time + 1)
-        return self._newest_time
-
-    # --- durable, then told ---------------------------------------------------------------------------------
-
-    async def _settle(self, changes: Sequence[Change], commit: Commit) -> None:
-        if self._checks:
-            check_book(self.book)
-        news = [self._news(change) for change in changes if change.news is not News.SILENT]
-        await _durable(self.storage.submit(self._commit_of(changes, commit)))
-        for name, text in news:
-            self._feed.tell(self.chain_id, "orders", name, text)
-
-    def _commit_of(self, changes: Sequence[Change], commit: Commit | None = None) -> Commit:
-        commit = commit or Commit(chain_id=self.chain_id)
-        for change in changes:
-            listing = change.listing
-            if change.status is None:
-                commit.unpublished.append(listing.hash)
-            else:
-                commit.orders.append(
-                    OrderRow(
-                        listing=listing,
-                        status=change.status,
-                        remaining=listing.remaining,
-                        blocks=listing.blocks if listing.hash in self.book else 0,
-                    )
-                )
-        return commit
-
-    def _news(self, change: Change) -> tuple[str, str]:
-        listing = change.listing
-        name = f"{listing.kind.value}_{change.news.value}"
-        if change.news is News.UNPUBLISHED:
-            return name, f'"{listing.hash}"'
-        return name, render(listing, chain_id="").decode()
+        """Milliseconds since 1970."""
+        return int(self._clock() * 1000)
 
     # --- reading --------------------------------------------------------------------------------------------
 
@@ -362,16 +300,28 @@ class ChainMarket:
         return render(listing, chain_id=f'"{chain_text}"', status=status, is_item=False)
 
 
-async def _durable(stored: Future[None]) -> None:
-    await asyncio.shield(asyncio.wrap_future(stored))
+def _facts_read(decision: Decision, listing: Listing, read: Published) -> tuple[Dated, ...]:
+    """What the reads for a publication mean for the whole book; what is known of a later block stays."""
+    replica, at = decision.replica, read.block.number
+    facts: list[Dated] = []
+    if listing.need_per_task:
+        wallet, stake = listing.signer, replica.book.stake(listing.signer)
+        known_at = replica.stake_read_at.get(wallet, _NO_BLOCK)
+        if at >= known_at or stake is None:
+            facts.append((StakeRead(wallet=wallet, stake=read.stake), at))
+    resource = listing.terms.resource
+    if listing.kind is not Kind.REQUEST:
+        known_at = replica.owner_read_at.get(resource, _NO_BLOCK)
+        if at >= known_at or replica.book.owner(resource) is None:
+            facts.append((ResourceOwned(resource=resource, owner=read.owner), at))
+    return tuple(facts)
+
+
+def _take_off(decision: Decision, listings: Sequence[Listing]) -> list[OrderHash]:
+    names = [listing.hash for listing in listings]
+    decision.make(Step(facts=tuple((OrderUnpublished(order_hash=name), _NO_BLOCK) for name in names)))
+    return names
 
 
 def _question(to: Address, call: bytes, read: Callable[[bytes], Any], what: str) -> Question[Any]:
     return Question(to=to, call=call, read=read, what=what)
-
-
-def _recovered(digest: Hash32, sign: bytes) -> Address | None:
-    try:
-        return recover(digest, sign)
-    except (PeerError, InputError):
-        return None

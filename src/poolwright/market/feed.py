@@ -1,18 +1,20 @@
 """News of the market, for whoever listens: server-sent events and Socket.IO are two doors to this.
 
-Every piece of news has a number. The last ones are kept, so a listener that was away for a moment goes on
-where it stopped; one that was away for too long, or reads too slowly, is told to read the market again.
+Every piece of a chain's news has a number, the same in every process of the market and after every restart
+(`turns`). The last ones are kept, so a listener that was away for a moment goes on where it stopped, at
+whichever process; one that was away for too long, or reads too slowly, is told to read the market again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Final
 
 KEPT: Final = 10_000
+"""Pieces of each chain."""
 SLOW_AFTER: Final = 5_000
 """Pieces of news that may wait for one listener."""
 
@@ -34,58 +36,92 @@ class Missed(Exception):
     """Some news are gone for this listener; what it knows must be read anew."""
 
 
-class Feed:
-    """The news of all chains of this market."""
+@dataclass(slots=True)
+class _OfChain:
+    oldest: int = 0
+    """After this number everything is kept."""
+    newest: int = 0
+    kept: deque[Piece] = field(default_factory=deque)
+    listeners: set[asyncio.Queue[Piece | None]] = field(default_factory=set)
 
-    def __init__(self, *, first: int = 1) -> None:
-        """Number the news from `first` on; a clock's milliseconds keep numbers growing over restarts."""
-        self._next = first
-        self._kept: deque[Piece] = deque(maxlen=KEPT)
-        self._listeners: set[asyncio.Queue[Piece | None]] = set()
+
+class Feed:
+    """The news of all chains of this market, as this process has heard them."""
+
+    def __init__(self) -> None:
+        self._chains: defaultdict[int, _OfChain] = defaultdict(_OfChain)
         self.hooks: list[Callable[[Piece], None]] = []
         """Called with each piece, in the loop that tells it."""
 
     @property
     def listeners(self) -> int:
-        return len(self._listeners)
+        return sum(len(chain.listeners) for chain in self._chains.values())
 
-    def tell(self, chain_id: int, topic: str, name: str, text: str) -> None:
-        """Tell everybody."""
-        piece = Piece(number=self._next, chain_id=chain_id, topic=topic, name=name, text=text)
-        self._next += 1
-        self._kept.append(piece)
-        for listener in list(self._listeners):
-            if listener.qsize() >= SLOW_AFTER:
-                self._listeners.discard(listener)
-                listener.put_nowait(None)
-            else:
-                listener.put_nowait(piece)
-        for hook in self.hooks:
-            hook(piece)
+    def begin(self, chain_id: int, *, after: int, upto: int, pieces: Iterable[Piece]) -> None:
+        """Take these kept pieces, all that there are of the numbers after `after` and up to `upto`.
+
+        Who listens already hears what is new to him, or that he has missed something.
+        """
+        chain = self._chains[chain_id]
+        if after <= chain.newest <= upto:
+            self.tell(chain_id, upto, [piece for piece in pieces if piece.number > chain.newest])
+            return
+        self._end(chain)
+        chain.oldest, chain.newest = after, upto
+        chain.kept.clear()
+        chain.kept.extend(pieces)
+        self._forget(chain)
+
+    def tell(self, chain_id: int, upto: int, pieces: Iterable[Piece]) -> None:
+        """Tell everybody; nothing else is told up to number `upto`."""
+        chain = self._chains[chain_id]
+        for piece in pieces:
+            chain.kept.append(piece)
+            for listener in list(chain.listeners):
+                if listener.qsize() >= SLOW_AFTER:
+                    chain.listeners.discard(listener)
+                    listener.put_nowait(None)
+                else:
+                    listener.put_nowait(piece)
+            for hook in self.hooks:
+                hook(piece)
+        chain.newest = upto
+        self._forget(chain)
 
     def close(self) -> None:
         """End all listening."""
-        for listener in self._listeners:
-            listener.put_nowait(None)
-        self._listeners.clear()
+        for chain in self._chains.values():
+            self._end(chain)
 
     async def listen(self, chain_id: int, topics: frozenset[str], after: int | None) -> AsyncIterator[Piece]:
-        """The news of a chain as they come, after number `after` if it is given. Raises Missed."""
+        """The news of a chain as they come, after number `after` if it is given. Raises Missed.
+
+        A number that was not told here yet is another process's, which was faster.
+        """
+        chain = self._chains[chain_id]
         queue: asyncio.Queue[Piece | None] = asyncio.Queue()
-        kept = [] if after is None else [piece for piece in self._kept if piece.number > after]
-        oldest = self._kept[0].number if self._kept else self._next
-        if after is not None and not oldest - 1 <= after < self._next:
+        kept = [] if after is None else [piece for piece in chain.kept if piece.number > after]
+        if after is not None and not chain.oldest <= after <= chain.newest + KEPT:
             raise Missed
-        self._listeners.add(queue)
+        chain.listeners.add(queue)
         try:
             for piece in kept:
-                if piece.chain_id == chain_id and piece.topic in topics:
+                if piece.topic in topics:
                     yield piece
             while True:
                 news = await queue.get()
                 if news is None:
                     raise Missed
-                if news.chain_id == chain_id and news.topic in topics:
+                if news.topic in topics and (after is None or news.number > after):
                     yield news
         finally:
-            self._listeners.discard(queue)
+            chain.listeners.discard(queue)
+
+    def _forget(self, chain: _OfChain) -> None:
+        while len(chain.kept) > KEPT:
+            chain.oldest = chain.kept.popleft().number
+
+    def _end(self, chain: _OfChain) -> None:
+        for listener in chain.listeners:
+            listener.put_nowait(None)
+        chain.listeners.clear()

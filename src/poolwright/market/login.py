@@ -5,16 +5,17 @@
 
 The reference keeps one challenge per wallet, so two publications at the same time collide. Here every call
 gives another challenge; each is good for one use, by the wallet and on the chain that it was made for, within
-five minutes. Challenges live in this process: after a restart a client asks for a new one.
+five minutes. Where several processes are one market, challenges live in their database (`challenges`), and
+one that a process gave is good at any of them; a single process keeps them in memory.
 """
 
 from __future__ import annotations
 
 import secrets
 import string
-from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, TypeAlias
 
 from poolwright.market.errors import unauthorized
 from poolwright.poco.errors import InputError, PeerError
@@ -24,46 +25,56 @@ from poolwright.poco.types import Address, Hash32
 
 PREFIX: Final = "Sign this message to log into iExec Gateway: "
 STRUCT: Final = "Challenge(string challenge)"
-GOOD_SECONDS: Final = 300.0
-MOST_OPEN: Final = 200_000
-"""Challenges that wait for their use, of all wallets; the oldest give way."""
-MOST_OF_WALLET: Final = 2_000
+MOST_SIGNATURE_BYTES: Final = 4096
+Verify: TypeAlias = Callable[[Address, Hash32, bytes], Awaitable[bool]]
+"""Whether the contract at an address says that it signed a digest."""
+
+
+async def no_contract(wallet: Address, digest: Hash32, signature: bytes) -> bool:
+    """Where only keys sign."""
+    return False
+
+
 _LETTERS: Final = string.ascii_letters + string.digits
 
 
 @dataclass(frozen=True, slots=True)
-class _Issued:
+class Challenge:
+    """What a wallet was asked to sign."""
+
+    digest: Hash32
     chain_id: int
     wallet: Address
-    until: float
+
+
+class Challenges(Protocol):
+    """Challenges that were given and not used yet; the oldest give way when there are too many."""
+
+    async def give(self, challenge: Challenge) -> None:
+        """Keep it until it is used or too old. Raises Unavailable."""
+
+    async def use(self, challenge: Challenge) -> bool:
+        """Use it up; False when it was not given, is used or too old. Raises Unavailable."""
 
 
 class Logins:
-    """Challenges that were given and not used yet. Times are seconds of one monotonic clock."""
+    """Gives challenges and takes them back signed."""
 
-    def __init__(self) -> None:
-        self._issued: OrderedDict[Hash32, _Issued] = OrderedDict()
-        self._of_wallet: dict[Address, deque[Hash32]] = {}
+    def __init__(self, challenges: Challenges) -> None:
+        self._challenges = challenges
 
-    def __len__(self) -> int:
-        return len(self._issued)
-
-    def challenge(self, chain_id: int, wallet: Address, now: float) -> dict[str, object]:
+    async def challenge(self, chain_id: int, wallet: Address) -> dict[str, object]:
         """New typed data for this wallet to sign."""
-        self._forget_old(now)
         text = PREFIX + "".join(secrets.choice(_LETTERS) for _ in range(32))
-        digest = digest_of(chain_id, text)
-        self._issued[digest] = _Issued(chain_id, wallet, now + GOOD_SECONDS)
-        mine = self._of_wallet.setdefault(wallet, deque())
-        mine.append(digest)
-        if len(mine) > MOST_OF_WALLET:
-            self._drop(mine[0])
-        if len(self._issued) > MOST_OPEN:
-            self._drop(next(iter(self._issued)))
+        await self._challenges.give(Challenge(digest_of(chain_id, text), chain_id, wallet))
         return typed_data(chain_id, text)
 
-    def redeem(self, chain_id: int, header: str | None, now: float) -> Address:
-        """The wallet that the header proves; its challenge is used up. Raises MarketRefusal, 403."""
+    async def redeem(self, chain_id: int, header: str | None, by_contract: Verify = no_contract) -> Address:
+        """The wallet that the header proves; its challenge is used up. Raises MarketRefusal, 403.
+
+        A signature that is not of the wallet's key may be one that the wallet, a contract, says is its own
+        (ERC-1271); `by_contract` asks the chain. Raises what it raises too.
+        """
         try:
             digest_text, signature_text, address_text = (header or "").split("_")
             digest = Hash32.parse(digest_text)
@@ -71,31 +82,21 @@ class Logins:
             signature = bytes.fromhex(signature_text.removeprefix("0x"))
         except (ValueError, InputError):
             raise unauthorized() from None
-        issued = self._issued.get(digest)
-        if issued is None or (issued.chain_id, issued.wallet) != (chain_id, wallet) or now >= issued.until:
+        if wallet == Address.zero() or len(signature) > MOST_SIGNATURE_BYTES:
             raise unauthorized()
-        try:
-            signer = recover(digest, signature)
-        except PeerError:
-            raise unauthorized() from None
-        if signer != wallet:
+        if signer_of(digest, signature) != wallet and not await by_contract(wallet, digest, signature):
             raise unauthorized()
-        self._drop(digest)
+        if not await self._challenges.use(Challenge(digest, chain_id, wallet)):
+            raise unauthorized()
         return wallet
 
-    def _forget_old(self, now: float) -> None:
-        while self._issued:
-            digest, issued = next(iter(self._issued.items()))
-            if issued.until > now:
-                return
-            self._drop(digest)
 
-    def _drop(self, digest: Hash32) -> None:
-        issued = self._issued.pop(digest)
-        mine = self._of_wallet[issued.wallet]
-        mine.remove(digest)
-        if not mine:
-            del self._of_wallet[issued.wallet]
+def signer_of(digest: Hash32, signature: bytes) -> Address | None:
+    """Whose key signed; None for what is no signature of a key."""
+    try:
+        return recover(digest, signature)
+    except PeerError:
+        return None
 
 
 def digest_of(chain_id: int, challenge: str) -> Hash32:

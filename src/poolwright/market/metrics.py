@@ -34,6 +34,12 @@ class Metrics:
         self.cursor = Gauge(
             "poolwright_market_cursor_block", "Last block taken", ["chain"], registry=self.registry
         )
+        self.leads = Gauge(
+            "poolwright_market_leads",
+            "1 where this process follows the chain",
+            ["chain"],
+            registry=self.registry,
+        )
         self.listeners = Gauge("poolwright_market_listeners", "Listeners to the feed", registry=self.registry)
 
     def look(self, markets: Sequence[ChainMarket], listeners: int) -> None:
@@ -43,4 +49,5 @@ class Metrics:
             for kind in Kind:
                 self.open_orders.labels(chain, kind.value).set(len(market.book.shelves[kind]))
             self.cursor.labels(chain).set(market.cursor.number if market.cursor else 0)
+            self.leads.labels(chain).set(market.leads)
         self.listeners.set(listeners)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
 
 from poolwright.chain.blocks import at_block, newest_header
 from poolwright.chain.encoding import hex_data, read_data
@@ -17,12 +18,23 @@ from poolwright.chain.reads import Question
 from poolwright.chain.reverts import is_missing_block, revert_reason
 from poolwright.chain.rpc import Request, Rpc, RpcError
 from poolwright.poco.errors import PeerError, Unavailable
-from poolwright.poco.types import BlockStamp
+from poolwright.poco.types import Address, BlockStamp
 
 MOST_KEPT: Final = 50_000
 """Answers of one block that are kept."""
 TRIES: Final = 3
 """How often a question is asked again of a node that lost the block it just told of."""
+
+
+@dataclass(frozen=True, slots=True)
+class HasCode:
+    """Asks whether there is code at an account; true of a key's account that delegates to code (EIP-7702)."""
+
+    account: Address
+
+
+Ask: TypeAlias = Question[Any] | HasCode
+Key: TypeAlias = tuple[bytes, bytes | None]
 
 
 class NoAnswer:
@@ -38,11 +50,11 @@ class NewestReads:
     def __init__(self, rpc: Rpc) -> None:
         self._rpc = rpc
         self._block: BlockStamp | None = None
-        self._kept: dict[tuple[bytes, bytes], Any] = {}
-        self._waiting: list[tuple[Sequence[Question[Any]], asyncio.Future[tuple[BlockStamp, list[Any]]]]] = []
+        self._kept: dict[Key, Any] = {}
+        self._waiting: list[tuple[Sequence[Ask], asyncio.Future[tuple[BlockStamp, list[Any]]]]] = []
         self._aio_task: asyncio.Task[None] | None = None
 
-    async def ask(self, questions: Sequence[Question[Any]]) -> tuple[BlockStamp, list[Any]]:
+    async def ask(self, questions: Sequence[Ask]) -> tuple[BlockStamp, list[Any]]:
         """The newest block and the answers there; NO_ANSWER where the contract gives none.
 
         Raises Unavailable when the node does not answer, PeerError or RpcError when it answers nonsense.
@@ -63,30 +75,25 @@ class NewestReads:
                 assert block is not None
                 for questions, answer in waiting:
                     if not answer.done():
-                        answer.set_result((block, [self._kept[each.to, each.call] for each in questions]))
+                        answer.set_result((block, [self._kept[_key(each)] for each in questions]))
             except Exception as problem:  # each who asked hears of it, a bug of ours included
                 for _, answer in waiting:
                     if not answer.done():
                         answer.set_exception(problem)
 
-    async def _exchange(self, questions: Sequence[Question[Any]]) -> None:
+    async def _exchange(self, questions: Sequence[Ask]) -> None:
         for _ in range(TRIES):
             block = (await newest_header(self._rpc)).stamp
             if block != self._block or len(self._kept) > MOST_KEPT:
                 self._kept.clear()
                 self._block = block
-            unknown = {
-                (each.to, each.call): each for each in questions if (each.to, each.call) not in self._kept
-            }
+            unknown = {_key(each): each for each in questions if _key(each) not in self._kept}
             if not unknown or await self._read(unknown, block):
                 return
         raise Unavailable("the node keeps losing its newest block", code="block-missing")
 
-    async def _read(self, unknown: dict[tuple[Any, bytes], Question[Any]], block: BlockStamp) -> bool:
-        requests: list[Request] = [
-            ("eth_call", [{"to": str(each.to), "data": hex_data(each.call)}, at_block(block)])
-            for each in unknown.values()
-        ]
+    async def _read(self, unknown: dict[Key, Ask], block: BlockStamp) -> bool:
+        requests = [_request(each, block) for each in unknown.values()]
         outcomes = await self._rpc.batch_outcomes(requests)
         for (key, question), outcome in zip(unknown.items(), outcomes, strict=True):
             if isinstance(outcome, RpcError):
@@ -96,8 +103,21 @@ class NewestReads:
                     raise outcome
                 self._kept[key] = NO_ANSWER
                 continue
+            if isinstance(question, HasCode):
+                self._kept[key] = bool(read_data(outcome, "code"))
+                continue
             try:
                 self._kept[key] = question.read(read_data(outcome, question.what))
             except PeerError:  # an account without code answers nothing
                 self._kept[key] = NO_ANSWER
         return True
+
+
+def _key(question: Ask) -> Key:
+    return (question.account, None) if isinstance(question, HasCode) else (question.to, question.call)
+
+
+def _request(question: Ask, block: BlockStamp) -> Request:
+    if isinstance(question, HasCode):
+        return "eth_getCode", [str(question.account), at_block(block)]
+    return "eth_call", [{"to": str(question.to), "data": hex_data(question.call)}, at_block(block)]

@@ -12,6 +12,8 @@ from poolwright.poco.orders import Order
 from poolwright.poco.tags import Tag
 from poolwright.poco.types import Address, BlockNumber, BlockStamp, DealId, Hash32, NRlc, OrderHash
 
+NEVER_READ: Final = BlockNumber(0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderRow:
@@ -21,6 +23,8 @@ class OrderRow:
     status: Status
     remaining: int
     blocks: int
+    read_at: BlockNumber = NEVER_READ
+    """Block at which `remaining` was found on the chain; a stored later one stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,21 +63,55 @@ class CategoryRow:
 
     category: int
     timeref: int
+    block_number: BlockNumber
     document: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeRow:
+    """One change of a chain's book, as the other processes read it; `steps` reads and writes the body."""
+
+    first: int
+    number: int
+    body: str
 
 
 @dataclass(slots=True, kw_only=True)
 class Commit:
-    """What is stored together or not at all."""
+    """What is stored together or not at all; of one row the last state alone."""
 
     chain_id: int
-    orders: list[OrderRow] = field(default_factory=list)
-    unpublished: list[OrderHash] = field(default_factory=list)
-    stakes: list[StakeRow] = field(default_factory=list)
-    owners: list[OwnerRow] = field(default_factory=list)
+    rolled_back_to: BlockNumber | None = None
+    """Deals, categories and passed blocks above it go, before anything else."""
+    orders: dict[OrderHash, OrderRow] = field(default_factory=dict)
+    unpublished: set[OrderHash] = field(default_factory=set)
+    """These go before `orders` are written."""
+    stakes: dict[Address, StakeRow] = field(default_factory=dict)
+    owners: dict[Address, OwnerRow] = field(default_factory=dict)
     deals: list[DealRow] = field(default_factory=list)
     categories: list[CategoryRow] = field(default_factory=list)
     cursor: BlockStamp | None = None
+    changes: list[ChangeRow] = field(default_factory=list)
+
+    def keep(self, row: OrderRow) -> None:
+        """Write an order's present state."""
+        self.orders[row.listing.hash] = row
+
+    def drop(self, order_hash: OrderHash) -> None:
+        """Keep no trace of an order."""
+        self.orders.pop(order_hash, None)
+        self.unpublished.add(order_hash)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stale:
+    """What was found on the chain above a block that a reorganisation begins at, and must be read again."""
+
+    orders: Mapping[OrderHash, OrderRow]
+    wallets: frozenset[Address]
+    resources: frozenset[Address]
+    deals: tuple[str, ...]
+    """Documents of the deals that vanish."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,10 +32,13 @@ ORDERS: Final = Table(
     Column("blocks", Integer, nullable=False),
     Column("published", BigInteger, nullable=False),
     Column("expires", BigInteger, nullable=False),
+    Column("read_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("chain_id", "order_hash"),
     Index("orders_by_status", "chain_id", "status"),
+    Index("orders_by_reading", "chain_id", "read_at"),
 )
-"""Every published order but those that were unpublished; `document` is the signed order's JSON."""
+"""Every published order but those that were unpublished; `document` is the signed order's JSON, `read_at` the
+block at which `remaining` was last found on the chain."""
 
 STAKES: Final = Table(
     "stakes",
@@ -91,6 +94,7 @@ CATEGORIES: Final = Table(
     Column("chain_id", BigInteger, nullable=False),
     Column("category", BigInteger, nullable=False),
     Column("timeref", BigInteger, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
     Column("document", Text, nullable=False),
     PrimaryKeyConstraint("chain_id", "category"),
 )
@@ -104,5 +108,45 @@ CURSORS: Final = Table(
     Column("block_number", BigInteger),
     Column("block_hash", LargeBinary(32)),
     Column("block_time", BigInteger),
+    Column("number", BigInteger, nullable=False),
+    Column("term", BigInteger, nullable=False),
+    Column("leader", String(128), nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
 )
-"""Which hub a chain's rows are of, and up to which block its logs are in the other tables."""
+"""Which hub a chain's rows are of, up to which block its logs are in the other tables, the number of its last
+change, and which process follows the chain: its term, its name, and until when (milliseconds since 1970 by
+the database's clock). Who changes anything of a chain holds this row locked."""
+
+CHANGES: Final = Table(
+    "changes",
+    METADATA,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    PrimaryKeyConstraint("chain_id", "number"),
+)
+"""The last changes of each chain's book in the order of their commits, for the other processes and for who
+listens; a change has the numbers from `first` to `number`, one for each piece of its news."""
+
+PASSED: Final = Table(
+    "passed_blocks",
+    METADATA,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Column("block_hash", LargeBinary(32), nullable=False),
+    Column("block_time", BigInteger, nullable=False),
+    PrimaryKeyConstraint("chain_id", "block_number"),
+)
+"""Where the cursor was: the first block and the last ones, to find back to when the chain is reorganised."""
+
+CHALLENGES: Final = Table(
+    "challenges",
+    METADATA,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("chain_id", BigInteger, nullable=False),
+    Column("wallet", LargeBinary(20), nullable=False),
+    Column("good_until", BigInteger, nullable=False),
+    Index("challenges_by_end", "good_until"),
+)
+"""Challenges that were given and not used yet."""

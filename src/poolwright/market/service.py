@@ -1,9 +1,10 @@
 """The marketplace as a process: settings, database, chains, port, signals.
 
 A chain that does not answer at the start is waited for; a chain that is another one than was said ends the
-process with exit code 2, as does a port that is taken. A watcher that cannot go on (a reorganisation below
-the confirmed depth, a database that refuses) ends the process with exit code 1; what runs it starts it again,
-and it goes on from what is stored.
+process with exit code 2, as does a port that is taken. A watcher that cannot go on (a chain that has nothing
+in common any more with what was read of it) ends the process with exit code 1; what runs it starts it again,
+and it goes on from what is stored. A database that does not answer is waited for: pages are served on, what
+would change something gets 503.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -20,18 +20,22 @@ import structlog
 import uvicorn
 
 from poolwright.chain.blocks import check_chain, newest_header
-from poolwright.chain.heads import Heads
 from poolwright.chain.reads import HubReader
 from poolwright.chain.rpc import Rpc, RpcError, back_off
 from poolwright.market.app import Marketplace, create_app
 from poolwright.market.chain_market import ChainMarket, Registries
+from poolwright.market.challenges import HeldChallenges, StoredChallenges
+from poolwright.market.clerk import Clerk
 from poolwright.market.config import ChainSettings, MarketConfig
 from poolwright.market.feed import Feed
+from poolwright.market.lead import Lead
+from poolwright.market.login import Logins
 from poolwright.market.reading import NewestReads
 from poolwright.market.sockets import with_sockets
 from poolwright.market.storage import ChainStart, Storage
+from poolwright.market.wakeups import WakeUps
 from poolwright.market.watch import Watcher, creation_block
-from poolwright.poco.errors import PeerError, PoolwrightError, Unavailable
+from poolwright.poco.errors import PeerError, Unavailable
 from poolwright.poco.types import BlockNumber
 from poolwright.serving.http import listen, serve, url_of
 from poolwright.serving.logs import log_json
@@ -42,14 +46,15 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 SHUTDOWN_SECONDS = 5
 MAX_CONNECTIONS = 4000
 NODE_SECONDS = 5.0
+FOLLOW_SECONDS = 0.5
+"""How often other processes' changes are looked for without a wake-up."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _Chain:
     market: ChainMarket
     watcher: Watcher
-    heads: Heads
-    start: ChainStart
+    lead: Lead
 
 
 class Running:
@@ -86,7 +91,7 @@ async def serving(config: MarketConfig) -> AsyncIterator[Running]:
         stack.callback(listener.close)
         storage = Storage.open(config.database_url)
         stack.callback(storage.close)
-        feed = Feed(first=int(time.time() * 1000))
+        feed = Feed()
         chains = [await _open_chain(each, config, storage, feed, stack) for each in config.chains]
         gc.collect()
         gc.freeze()  # the loaded book is not garbage; collections need not look at it again
@@ -94,8 +99,16 @@ async def serving(config: MarketConfig) -> AsyncIterator[Running]:
             config=config,
             markets={each.market.chain_id: each.market for each in chains},
             feed=feed,
+            logins=Logins(StoredChallenges(storage) if storage.is_shared else HeldChallenges()),
             troubles=lambda: _troubles(chains),
         )
+        clerks = {each.market.chain_id: each.market.clerk for each in chains}
+        loop = asyncio.get_running_loop()
+
+        def hear(chain_id: int, number: int) -> None:
+            loop.call_soon_threadsafe(_wake, clerks, chain_id, number)
+
+        stack.enter_context(WakeUps(storage, hear))
         server = uvicorn.Server(
             uvicorn.Config(
                 with_sockets(create_app(marketplace), marketplace),
@@ -110,8 +123,9 @@ async def serving(config: MarketConfig) -> AsyncIterator[Running]:
             )
         )
         running = Running(url_of(listener), marketplace, server)
-        tasks = [asyncio.create_task(each.watcher.run(each.start), name="watcher") for each in chains]
-        tasks += [asyncio.create_task(_expire(each.market), name="expiry") for each in chains]
+        tasks = [asyncio.create_task(each.lead.run(), name="lead") for each in chains]
+        if storage.is_shared:
+            tasks.append(asyncio.create_task(_look(list(clerks.values())), name="follow"))
         served = asyncio.create_task(serve(server, listener), name="server")
         log.info(
             "listening",
@@ -150,11 +164,10 @@ async def _open_chain(
             attempt += 1
             log.warning("waiting for the chain", chain=settings.name, reason=str(problem))
             await asyncio.sleep(back_off(attempt, 0.5))
-    await asyncio.to_thread(market.start)
-    heads = await stack.enter_async_context(
-        Heads(rpc, confirmations=settings.confirmations, poll_seconds=settings.poll_seconds)
-    )
-    return _Chain(market=market, watcher=Watcher(market, rpc, heads), heads=heads, start=start)
+    stack.push_async_callback(market.clerk.close)
+    await market.clerk.start()
+    watcher = Watcher(market, rpc)
+    return _Chain(market=market, watcher=watcher, lead=Lead(market, watcher, start.start_block))
 
 
 async def _ask_chain(
@@ -180,27 +193,30 @@ async def _ask_chain(
         ),
         reads=NewestReads(rpc),
         storage=storage,
-        feed=feed,
+        clerk=Clerk(settings.chain_id, storage, feed, checks_invariants=config.checks_invariants),
         max_open_orders=config.max_open_orders,
-        checks_invariants=config.checks_invariants,
     )
     return market, start
 
 
-async def _expire(market: ChainMarket) -> None:
-    """Wake at the next order's end, and look for a nearer one each second."""
+async def _look(clerks: Sequence[Clerk]) -> None:
+    """Read on now and then, in case that a wake-up was lost."""
     while True:
-        end = market.book.next_end()
-        wait = 1.0 if end is None else min(max(end / 1000 - time.time(), 0.01), 1.0)
-        await asyncio.sleep(wait)
-        if end is not None and end / 1000 <= time.time():
-            await market.expire()
+        await asyncio.sleep(FOLLOW_SECONDS)
+        for clerk in clerks:
+            clerk.wake()
 
 
-def _troubles(chains: list[_Chain]) -> dict[int, str]:
+def _wake(clerks: Mapping[int, Clerk], chain_id: int, number: int) -> None:
+    clerk = clerks.get(chain_id)
+    if clerk is not None:
+        clerk.wake(number)
+
+
+def _troubles(chains: Sequence[_Chain]) -> dict[int, str]:
     found: dict[int, str] = {}
     for each in chains:
-        trouble: PoolwrightError | None = each.heads.trouble
+        trouble = each.watcher.trouble or each.market.clerk.trouble
         if trouble is not None:
             found[each.market.chain_id] = str(trouble)
     return found

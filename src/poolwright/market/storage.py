@@ -1,23 +1,17 @@
 """The market's memory: one schema on SQLite (a file, the default) or PostgreSQL (by URL), by SQLAlchemy Core.
 
-One writer thread takes commits from a queue and stores as many as wait in one transaction: what was asked
-first is stored first, and `commit` returns when the database has it safely (SQLite with synchronous=FULL).
-Reads run in threads beside it. There is one commit for everything that belongs together, so the chain's
-cursor never runs ahead of what was made of its logs.
+What belongs together is written in one transaction, a turn (`turns`), so the chain's cursor never runs ahead
+of what was made of its logs, and is safe when the turn has ended (SQLite with synchronous=FULL). Reads run in
+threads beside it.
 
-One market process works on one database: each holds its book in memory, and two would not see each other's
-orders. A second one is refused at its start (an advisory lock of PostgreSQL, a lock file beside SQLite's).
+On PostgreSQL several processes work on one database. A SQLite file is one process's: a second one is refused
+at its start by a lock file beside it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
-import itertools
-import queue
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,23 +19,26 @@ from typing import Any, Final
 
 import alembic.command
 import alembic.config
-from sqlalchemy import Connection, Engine, Table, create_engine, delete, event, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Engine,
+    cast,
+    create_engine,
+    event,
+    func,
+    literal_column,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Row, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from poolwright.market.rows import (
-    PARTY_COLUMNS,
-    Commit,
-    DealQuery,
-    DealRow,
-    OrderRow,
-    OwnerRow,
-    StakeRow,
-    listing_from,
-    pack_order,
-)
-from poolwright.market.schema import CATEGORIES, CURSORS, DEALS, ORDERS, OWNERS, STAKES
+from poolwright.market.rows import ChangeRow, DealQuery, OrderRow, OwnerRow, StakeRow, listing_from
+from poolwright.market.schema import CATEGORIES, CHANGES, CURSORS, DEALS, ORDERS, OWNERS, PASSED, STAKES
 from poolwright.orderbook.listing import Kind, Listing, Status
 from poolwright.poco.errors import InputError, Unavailable
 from poolwright.poco.types import (
@@ -56,9 +53,22 @@ from poolwright.poco.types import (
 )
 
 ADVISORY_LOCK: Final = 0x706F6F6C6D61726B
-"""Of a PostgreSQL database that a market works on."""
+"""Held in PostgreSQL while tables are made or upgraded: processes that start together take turns."""
+KEPT_CHANGES: Final = 10_000
+"""The last numbers of a chain's changes that are kept; who is further behind loads the book anew."""
 MOST_AT_ONCE: Final = 500
-"""Commits in one transaction."""
+"""Changes that a follower reads at once."""
+POSTGRESQL: Final = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "application_name": "poolwright-market",
+    "options": "-c lock_timeout=5s -c statement_timeout=30s -c idle_in_transaction_session_timeout=5s",
+}
+"""A process that stands still in the middle of a turn loses its session, and with it the lock on the chain,
+after five seconds; one that waits for the lock so long gives up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +77,19 @@ class ChainStart:
 
     start_block: BlockNumber
     cursor: BlockStamp | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A chain's book as stored after change `number`."""
+
+    number: int
+    cursor: BlockStamp | None
+    stakes: list[StakeRow]
+    owners: list[OwnerRow]
+    listings: list[Listing]
+    changes: list[ChangeRow]
+    """The last ones, up to `number`."""
 
 
 class StorageFailed(Unavailable):
@@ -79,10 +102,10 @@ class Storage:
     def __init__(self, engine: Engine, hold: ExitStack) -> None:
         self._engine = engine
         self._hold = hold
-        self._insert: Any = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
-        self._queue: queue.SimpleQueue[tuple[Commit, Future[None]] | None] = queue.SimpleQueue()
-        self._writer = threading.Thread(target=self._write_all, name="market-writer", daemon=True)
-        self._writer.start()
+        self.is_shared: Final = engine.dialect.name == "postgresql"
+        """Whether other processes may work on it."""
+        self.insert: Final[Any] = postgresql.insert if self.is_shared else sqlite.insert
+        """The INSERT that knows ON CONFLICT."""
 
     @classmethod
     def open(cls, url: str) -> Storage:
@@ -96,145 +119,94 @@ class Storage:
             raise _bad_url(url) from problem
         if parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
-        if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        is_shared = parsed.get_backend_name() == "postgresql"
+        if not is_shared and parsed.get_backend_name() != "sqlite":
             raise _bad_url(url)
-        if parsed.get_backend_name() == "sqlite" and parsed.database:
+        if not is_shared and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, pool_pre_ping=True)
+        arguments = POSTGRESQL if is_shared else {}
+        engine = create_engine(parsed, pool_pre_ping=True, connect_args=dict(arguments))
         with ExitStack() as opening:
             opening.callback(engine.dispose)
-            if engine.dialect.name == "sqlite":
+            if not is_shared:
                 event.listen(engine, "connect", _set_up_sqlite)
                 if parsed.database:
                     opening.enter_context(_file_held(Path(f"{parsed.database}.lock")))
             try:
-                if engine.dialect.name == "postgresql":
-                    opening.enter_context(_database_held(engine))
                 with engine.begin() as connection:
+                    if is_shared:
+                        for timeout in ("statement_timeout", "lock_timeout"):
+                            connection.execute(text(f"SET LOCAL {timeout} = 0"))
+                        connection.execute(select(func.pg_advisory_xact_lock(ADVISORY_LOCK)))
                     _migrate(connection)
+                    if not is_shared:  # whoever led is gone: the file is ours alone
+                        connection.execute(update(CURSORS).values(lease_until=0))
             except SQLAlchemyError as problem:
-                raise _failed("open", problem) from problem
+                raise storage_failed("open", problem) from problem
             return cls(engine, opening.pop_all())
 
     def close(self) -> None:
-        """Store what waits and close."""
-        self._queue.put(None)
-        self._writer.join()
+        """Close the connections; turns must have ended."""
         self._hold.close()
 
-    # --- writing --------------------------------------------------------------------------------------------
+    @property
+    def dsn(self) -> str:
+        """The database's address as its own client library takes it. Has the password."""
+        url = self._engine.url
+        return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=False)
 
-    def submit(self, commit: Commit) -> Future[None]:
-        """Queue a commit; the future is done when it is stored. Raises StorageFailed through it."""
-        done: Future[None] = Future()
-        self._queue.put((commit, done))
-        return done
+    def connect(self) -> Connection:
+        """A connection for one turn; who takes it closes it."""
+        return self._engine.connect()
 
-    async def commit(self, commit: Commit) -> None:
-        """Store and return when it is safe. Raises StorageFailed; then nothing of it is stored."""
-        await asyncio.shield(asyncio.wrap_future(self.submit(commit)))
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection for reads, with the database's errors as ours."""
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as problem:
+            raise storage_failed("read", problem) from problem
 
-    def _write_all(self) -> None:
-        while True:
-            entries = [self._queue.get()]
-            while len(entries) < MOST_AT_ONCE and entries[-1] is not None and not self._queue.empty():
-                entries.append(self._queue.get())
-            work = [entry for entry in entries if entry is not None]
-            if work and not self._write(work) and len(work) > 1:
-                for one in work:  # one bad commit must not fail its neighbours
-                    self._write([one], is_last=True)
-            if entries[-1] is None:
-                return
-
-    def _write(self, work: Sequence[tuple[Commit, Future[None]]], *, is_last: bool = False) -> bool:
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A connection in a transaction that is committed at the end, with the database's errors as ours."""
         try:
             with self._engine.begin() as connection:
-                for commit in _merged([commit for commit, _ in work]):
-                    self._store(connection, commit)
-        except Exception as problem:  # whatever it is, the thread goes on and the one who asked hears of it
-            if len(work) == 1 or is_last:
-                for _, done in work:
-                    done.set_exception(_failed("write to", problem))
-            return False
-        for _, done in work:
-            done.set_result(None)
-        return True
+                yield connection
+        except SQLAlchemyError as problem:
+            raise storage_failed("write to", problem) from problem
 
-    def _store(self, connection: Connection, commit: Commit) -> None:
-        chain = {"chain_id": commit.chain_id}
-        if commit.unpublished:
-            connection.execute(
-                delete(ORDERS).where(
-                    ORDERS.c.chain_id == commit.chain_id, ORDERS.c.order_hash.in_(commit.unpublished)
-                )
-            )
-        self._upsert(connection, ORDERS, [chain | _order_values(row) for row in commit.orders])
-        self._upsert(
-            connection,
-            STAKES,
-            [
-                chain | {"wallet": row.wallet, "stake": row.stake, "read_at": row.read_at}
-                for row in commit.stakes
-            ],
-        )
-        self._upsert(
-            connection,
-            OWNERS,
-            [
-                chain | {"resource": row.resource, "owner": row.owner, "read_at": row.read_at}
-                for row in commit.owners
-            ],
-        )
-        self._upsert(connection, DEALS, [chain | _deal_values(row) for row in commit.deals])
-        self._upsert(
-            connection,
-            CATEGORIES,
-            [
-                chain | {"category": row.category, "timeref": row.timeref, "document": row.document}
-                for row in commit.categories
-            ],
-        )
-        if commit.cursor is not None:
-            connection.execute(
-                update(CURSORS)
-                .where(CURSORS.c.chain_id == commit.chain_id)
-                .values(
-                    block_number=commit.cursor.number,
-                    block_hash=commit.cursor.hash,
-                    block_time=commit.cursor.timestamp,
-                )
-            )
+    def now(self) -> ColumnElement[int]:
+        """Milliseconds since 1970 by the database's clock, which all processes share."""
+        if self.is_shared:
+            return cast(func.extract("epoch", func.clock_timestamp()) * 1000, BigInteger)
+        return literal_column("CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)", BigInteger)
 
-    def _upsert(self, connection: Connection, table: Table, values: list[dict[str, Any]]) -> None:
-        if not values:
-            return
-        keys = [column.name for column in table.primary_key]
-        statement = self._insert(table)
-        statement = statement.on_conflict_do_update(
-            index_elements=keys,
-            set_={
-                column.name: statement.excluded[column.name] for column in table.c if column.name not in keys
-            },
-        )
-        connection.execute(statement, values)
-
-    # --- reading --------------------------------------------------------------------------------------------
+    # --- a chain's book -------------------------------------------------------------------------------------
 
     def begin_chain(self, chain_id: int, hub: Address, start_block: BlockNumber | None) -> ChainStart | None:
         """Where to read a chain from; None when it is not known yet and `start_block` is not given.
 
-        Raises InputError when the stored rows of this chain are of another hub.
+        Changes are numbered from the present millisecond on, so a listener of an earlier database cannot
+        take these numbers for its own. Raises InputError when the stored rows are of another hub.
         """
-        with self._reading("read") as connection:
+        if start_block is not None:
+            begin = self.insert(CURSORS).values(
+                chain_id=chain_id,
+                hub=hub,
+                start_block=start_block,
+                number=self.now(),
+                term=0,
+                leader="",
+                lease_until=0,
+            )
+            with self.writing() as connection:
+                connection.execute(begin.on_conflict_do_nothing())
+        with self.reading() as connection:
             row = connection.execute(select(CURSORS).where(CURSORS.c.chain_id == chain_id)).first()
-            if row is None:
-                if start_block is None:
-                    return None
-                connection.execute(
-                    insert(CURSORS).values(chain_id=chain_id, hub=hub, start_block=start_block)
-                )
-                connection.commit()
-                return ChainStart(start_block=start_block, cursor=None)
+        if row is None:
+            return None
         if bytes(row.hub) != hub:
             raise InputError(
                 f"the database holds chain {chain_id} of another hub",
@@ -243,18 +215,12 @@ class Storage:
                 got=str(hub),
                 next_step="correct the hub's address, or use another database",
             )
-        cursor = None
-        if row.block_number is not None:
-            cursor = BlockStamp(
-                BlockNumber(row.block_number),
-                BlockHash(Hash32(row.block_hash)),
-                Timestamp(row.block_time),
-            )
-        return ChainStart(start_block=BlockNumber(row.start_block), cursor=cursor)
+        return ChainStart(start_block=BlockNumber(row.start_block), cursor=cursor_of(row))
 
-    def load(self, chain_id: int) -> Iterator[Listing]:
-        """Every order of a chain that is open or may come back, in the order of publication."""
-        query = (
+    def snapshot(self, chain_id: int) -> Snapshot:
+        """Everything that a book is filled from, as of one moment: the orders that are open or may come back
+        in the order of publication, stakes and owners as last read."""
+        orders = (
             select(ORDERS)
             .where(
                 ORDERS.c.chain_id == chain_id,
@@ -263,43 +229,64 @@ class Storage:
             )
             .order_by(ORDERS.c.published, ORDERS.c.order_hash)
         )
-        with self._reading("read") as connection:
-            for row in connection.execution_options(yield_per=2000).execute(query):
-                yield _listing(row)
+        kept = (
+            select(CHANGES)
+            .where(CHANGES.c.chain_id == chain_id)
+            .order_by(CHANGES.c.number.desc())
+            .limit(KEPT_CHANGES)
+        )
+        with self.reading() as connection:
+            if self.is_shared:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            row = connection.execute(select(CURSORS).where(CURSORS.c.chain_id == chain_id)).one()
+            changes = [change_of(each) for each in connection.execute(kept)]
+            stakes = connection.execute(select(STAKES).where(STAKES.c.chain_id == chain_id)).all()
+            owners = connection.execute(select(OWNERS).where(OWNERS.c.chain_id == chain_id)).all()
+            rows = connection.execution_options(yield_per=2000).execute(orders)
+            listings = [listing_of_row(each) for each in rows]
+        return Snapshot(
+            number=row.number,
+            cursor=cursor_of(row),
+            stakes=[
+                StakeRow(wallet=Address(each.wallet), stake=NRlc(each.stake), read_at=each.read_at)
+                for each in stakes
+            ],
+            owners=[
+                OwnerRow(resource=Address(each.resource), owner=Address(each.owner), read_at=each.read_at)
+                for each in owners
+            ],
+            listings=listings,
+            changes=changes[::-1],
+        )
 
-    def stakes(self, chain_id: int) -> list[StakeRow]:
-        """Stakes as last read."""
-        with self._reading("read") as connection:
-            rows = connection.execute(select(STAKES).where(STAKES.c.chain_id == chain_id))
-            return [
-                StakeRow(wallet=Address(row.wallet), stake=NRlc(row.stake), read_at=BlockNumber(row.read_at))
-                for row in rows
-            ]
+    def changes(self, chain_id: int, after: int) -> list[ChangeRow]:
+        """The next changes, at most MOST_AT_ONCE. That the first follows `after` is for the caller to see."""
+        with self.reading() as connection:
+            return changes_after(connection, chain_id, after)
 
-    def owners(self, chain_id: int) -> list[OwnerRow]:
-        """Owners as last read."""
-        with self._reading("read") as connection:
-            rows = connection.execute(select(OWNERS).where(OWNERS.c.chain_id == chain_id))
-            return [
-                OwnerRow(
-                    resource=Address(row.resource),
-                    owner=Address(row.owner),
-                    read_at=BlockNumber(row.read_at),
-                )
-                for row in rows
-            ]
+    def passed(self, chain_id: int) -> list[BlockStamp]:
+        """Blocks at which the cursor was, the newest first."""
+        query = select(PASSED).where(PASSED.c.chain_id == chain_id).order_by(PASSED.c.block_number.desc())
+        with self.reading() as connection:
+            return [_stamp(row) for row in connection.execute(query)]
+
+    # --- single rows and pages of them ----------------------------------------------------------------------
 
     def order(self, chain_id: int, kind: Kind, order_hash: OrderHash) -> OrderRow | None:
         """One published order in whatever status."""
         query = select(ORDERS).where(
             ORDERS.c.chain_id == chain_id, ORDERS.c.order_hash == order_hash, ORDERS.c.kind == kind.value
         )
-        with self._reading("read") as connection:
+        with self.reading() as connection:
             row = connection.execute(query).first()
         if row is None:
             return None
         return OrderRow(
-            listing=_listing(row), status=Status(row.status), remaining=row.remaining, blocks=row.blocks
+            listing=listing_of_row(row),
+            status=Status(row.status),
+            remaining=row.remaining,
+            blocks=row.blocks,
+            read_at=row.read_at,
         )
 
     def deals(self, chain_id: int, query: DealQuery, *, skip: int, count: int) -> tuple[list[str], int]:
@@ -315,7 +302,7 @@ class Storage:
             .limit(count)
             .offset(skip)
         )
-        with self._reading("read") as connection:
+        with self.reading() as connection:
             total = connection.execute(
                 select(func.count()).select_from(DEALS).where(*conditions)
             ).scalar_one()
@@ -324,7 +311,7 @@ class Storage:
     def deal(self, chain_id: int, deal_id: Hash32) -> str | None:
         """The document of one deal."""
         query = select(DEALS.c.document).where(DEALS.c.chain_id == chain_id, DEALS.c.deal_id == deal_id)
-        with self._reading("read") as connection:
+        with self.reading() as connection:
             return connection.execute(query).scalar_one_or_none()
 
     def categories(
@@ -342,7 +329,7 @@ class Storage:
             .offset(skip)
         )
         total = select(func.count()).select_from(CATEGORIES).where(*conditions)
-        with self._reading("read") as connection:
+        with self.reading() as connection:
             count_all = connection.execute(total).scalar_one()
             return [row.document for row in connection.execute(page)], count_all
 
@@ -351,31 +338,50 @@ class Storage:
         query = select(CATEGORIES.c.document).where(
             CATEGORIES.c.chain_id == chain_id, CATEGORIES.c.category == category
         )
-        with self._reading("read") as connection:
+        with self.reading() as connection:
             return connection.execute(query).scalar_one_or_none()
 
-    def _reading(self, what: str) -> _Reading:
-        return _Reading(self._engine, what)
+
+def changes_after(
+    connection: Connection, chain_id: int, after: int, most: int = MOST_AT_ONCE
+) -> list[ChangeRow]:
+    """The next changes of a chain, in their order."""
+    query = (
+        select(CHANGES)
+        .where(CHANGES.c.chain_id == chain_id, CHANGES.c.number > after)
+        .order_by(CHANGES.c.number)
+        .limit(most)
+    )
+    return [change_of(row) for row in connection.execute(query)]
 
 
-class _Reading:
-    """A connection for a read, with the database's errors as ours."""
+def change_of(row: Row[Any]) -> ChangeRow:
+    return ChangeRow(first=row.first, number=row.number, body=row.body)
 
-    def __init__(self, engine: Engine, what: str) -> None:
-        self._engine = engine
-        self._what = what
 
-    def __enter__(self) -> Connection:
-        try:
-            self._connection = self._engine.connect()
-        except SQLAlchemyError as problem:
-            raise _failed(self._what, problem) from problem
-        return self._connection
+def cursor_of(row: Row[Any]) -> BlockStamp | None:
+    """How far a chain was taken, of its row in `cursors`."""
+    return None if row.block_number is None else _stamp(row)
 
-    def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
-        self._connection.close()
-        if isinstance(problem, DBAPIError):
-            raise _failed(self._what, problem) from problem
+
+def listing_of_row(row: Row[Any]) -> Listing:
+    """An order as the book takes it, of its row."""
+    return listing_from(
+        Kind(row.kind),
+        row.order_hash,
+        document=row.document,
+        signer=row.signer,
+        remaining=row.remaining,
+        published=row.published,
+        blocks=row.blocks,
+        expires=row.expires,
+    )
+
+
+def _stamp(row: Row[Any]) -> BlockStamp:
+    return BlockStamp(
+        BlockNumber(row.block_number), BlockHash(Hash32(row.block_hash)), Timestamp(row.block_time)
+    )
 
 
 @contextmanager
@@ -389,83 +395,13 @@ def _file_held(lock: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _database_held(engine: Engine) -> Iterator[None]:
-    """Hold PostgreSQL's advisory lock on a connection of its own; the server lets go when that ends."""
-    with engine.connect() as connection:
-        connection.execution_options(isolation_level="AUTOCOMMIT")
-        if not connection.execute(select(func.pg_try_advisory_lock(ADVISORY_LOCK))).scalar_one():
-            raise _in_use("the advisory lock of the market")
-        yield
-
-
-def _in_use(what: str) -> InputError:
+def _in_use(lock: str) -> InputError:
     return InputError(
         "another market process works on this database",
         code="database-in-use",
-        expected="one process per database",
-        got=f"{what} is held",
-        next_step="stop the other one, or give this one a database of its own",
-    )
-
-
-def _merged(commits: Sequence[Commit]) -> list[Commit]:
-    """The same in fewer statements: neighbours of one chain together, of one row the last state alone."""
-    merged: list[Commit] = []
-    for chain_id, group in itertools.groupby(commits, key=lambda each: each.chain_id):
-        whole = Commit(chain_id=chain_id)
-        orders: dict[OrderHash, OrderRow] = {}
-        for commit in group:
-            for order_hash in commit.unpublished:
-                orders.pop(order_hash, None)
-            orders.update((row.listing.hash, row) for row in commit.orders)
-            whole.unpublished += commit.unpublished
-            whole.stakes += commit.stakes
-            whole.owners += commit.owners
-            whole.deals += commit.deals
-            whole.categories += commit.categories
-            whole.cursor = commit.cursor or whole.cursor
-        whole.orders = list(orders.values())
-        whole.stakes = list({row.wallet: row for row in whole.stakes}.values())
-        whole.owners = list({row.resource: row for row in whole.owners}.values())
-        merged.append(whole)
-    return merged
-
-
-def _order_values(row: OrderRow) -> dict[str, Any]:
-    listing = row.listing
-    return {
-        "order_hash": listing.hash,
-        "kind": listing.kind.value,
-        "signer": listing.signer,
-        "document": pack_order(listing),
-        "remaining": row.remaining,
-        "status": row.status.value,
-        "blocks": row.blocks,
-        "published": listing.published,
-        "expires": listing.expires,
-    }
-
-
-def _deal_values(row: DealRow) -> dict[str, Any]:
-    return {
-        "deal_id": row.deal_id,
-        "block_number": row.block_number,
-        "category": row.category,
-        "document": row.document,
-    } | {name: row.parties[name] for name in PARTY_COLUMNS}
-
-
-def _listing(row: Row[Any]) -> Listing:
-    return listing_from(
-        Kind(row.kind),
-        row.order_hash,
-        document=row.document,
-        signer=row.signer,
-        remaining=row.remaining,
-        published=row.published,
-        blocks=row.blocks,
-        expires=row.expires,
+        expected="one process per SQLite file",
+        got=f"{lock} is held",
+        next_step="stop the other one, or let both work on one PostgreSQL database",
     )
 
 
@@ -481,7 +417,8 @@ def _migrate(connection: Connection) -> None:
     alembic.command.upgrade(config, "head")
 
 
-def _failed(what: str, problem: Exception) -> StorageFailed:
+def storage_failed(what: str, problem: Exception) -> StorageFailed:
+    """The database's refusal as ours, in one line."""
     reason = str(getattr(problem, "orig", None) or problem).splitlines()[0][:200]
     return StorageFailed(
         f"cannot {what} the market's database",

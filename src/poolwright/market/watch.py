@@ -6,31 +6,41 @@
     Transfer of an entry of a registry      its owner, if there are orders on it
     CreateCategory      stored
 
-A batch of logs is taken with the cursor in one commit, so a crash repeats or loses nothing. Values are read
-at the batch's last block; a node that has forgotten the state of an old block (a catch-up after days) is
-asked for the newest one instead: volume only falls, and later batches bring stakes and owners up to date.
+One process of a market watches, under its term. A batch of logs is taken with the cursor in one turn, so a
+crash repeats or loses nothing. Which orders, wallets and resources a batch is about is decided in the turn,
+on the newest book: another process may have published an order since the batch was read; then more is read.
+
+Values are read at the batch's last block; a node that has forgotten the state of an old block (a catch-up
+after days) is asked for the newest one instead: volume only falls, and later batches bring stakes and owners
+up to date. When the chain is reorganised, the market goes back (`rewind`) and reads on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Any, Final, TypeAlias
 
 import structlog
 
-from poolwright.chain.blocks import newest_header
-from poolwright.chain.heads import Heads
+from poolwright.chain.blocks import fetch_headers, newest_header
+from poolwright.chain.heads import ChainReorganised, Heads
 from poolwright.chain.logs import LogBatch, follow
 from poolwright.chain.reads import HubReader, Question
 from poolwright.chain.rpc import Rpc, RpcError, back_off
 from poolwright.market.chain_market import ChainMarket
+from poolwright.market.clerk import Decision, Wish
+from poolwright.market.replica import Replica
+from poolwright.market.rewind import rewind
 from poolwright.market.rows import CategoryRow, DealRow
-from poolwright.market.storage import ChainStart
-from poolwright.orderbook.book import Fact, OrderClosed, OrderConsumed, ResourceOwned, StakeRead
+from poolwright.market.steps import Dated, News, Step
+from poolwright.market.storage import StorageFailed
+from poolwright.market.turns import Deposed
+from poolwright.orderbook.book import Book, OrderClosed, OrderConsumed, ResourceOwned, StakeRead
 from poolwright.orderbook.render import iso_time
 from poolwright.poco import calls, events
-from poolwright.poco.errors import PeerError, Unavailable
+from poolwright.poco.errors import PeerError, PoolwrightError, Unavailable
 from poolwright.poco.events import Log
 from poolwright.poco.records import Account, Deal, Resource
 from poolwright.poco.types import Address, BlockNumber, BlockStamp, OrderHash
@@ -47,88 +57,134 @@ TOPICS: Final = tuple(
     events.TOPICS[kind] for kind in (events.OrdersMatched, *_CLOSED, events.Transfer, events.CreateCategory)
 )
 
+Key: TypeAlias = tuple[str, bytes]
+"""A question about the chain: ("stake", wallet) or ("consumed", order hash)."""
+
 
 class Watcher:
-    """Follows one chain for its market, for ever."""
+    """Follows one chain for its market while this process leads."""
 
-    def __init__(self, market: ChainMarket, rpc: Rpc, heads: Heads) -> None:
+    def __init__(self, market: ChainMarket, rpc: Rpc) -> None:
         self._market = market
         self._rpc = rpc
-        self._heads = heads
         self._hub = HubReader(rpc, market.settings.hub)
-        self.logs_seen = 0
-        self.head: BlockStamp | None = None
+        self._heads: Heads | None = None
 
-    async def run(self, start: ChainStart) -> None:
-        """Read on after the cursor, or from the hub's first block. Raises ChainReorganised, StorageFailed."""
-        registries = self._market.registries
-        addresses = (
-            self._market.settings.hub,
-            registries.app,
-            registries.dataset,
-            registries.workerpool,
-        )
-        self._market.cursor = start.cursor
-        async for batch in follow(
-            self._rpc, addresses, [TOPICS], start.cursor, start.start_block, self._heads
-        ):
-            await self.take(batch)
+    @property
+    def trouble(self) -> PoolwrightError | None:
+        """Why the node gives no blocks at the moment; None while it does, and while another process leads."""
+        return None if self._heads is None else self._heads.trouble
 
-    async def take(self, batch: LogBatch) -> None:
-        """Make facts of a batch and hand them to the market, which stores them with the cursor."""
-        self.head = self._heads.current
-        self._market.watched = batch.upto.number
-        found = _Found()
-        for entry in batch.logs:
-            found.add(entry, self._market)
+    async def run(self, term: int, start_block: BlockNumber) -> None:
+        """Read on after the cursor, or from the hub's first block, for ever.
+
+        Raises Deposed, StorageFailed, and ChainReorganised when the chain has nothing in common with what was
+        read of it.
+        """
+        settings, registries = self._market.settings, self._market.registries
+        addresses = (settings.hub, registries.app, registries.dataset, registries.workerpool)
+        cursor = await self._begin(term, start_block)
+        while True:
+            try:
+                async with Heads(
+                    self._rpc, confirmations=settings.confirmations, poll_seconds=settings.poll_seconds
+                ) as self._heads:
+                    async for batch in follow(
+                        self._rpc, addresses, [TOPICS], cursor, start_block, self._heads
+                    ):
+                        await self.take(batch, term)
+            except ChainReorganised as reorganised:
+                cursor = await rewind(self._market, self._rpc, term, reorganised)
+            finally:
+                self._heads = None
+
+    async def _begin(self, term: int, start_block: BlockNumber) -> BlockStamp:
+        """The cursor as the turn of this term sees it; at first the block before the hub's."""
+
+        def decide(decision: Decision, _: object) -> BlockStamp | None:
+            return decision.replica.cursor
+
+        cursor = await self._market.clerk.ask(Wish(decide=decide, term=term))
+        attempt = 0
+        while cursor is None:
+            try:
+                [header] = await fetch_headers(self._rpc, [BlockNumber(max(start_block - 1, 0))])
+                if header is not None:
+                    await self.take(LogBatch(upto=header.stamp, logs=()), term)
+                    cursor = header.stamp
+                    break
+            except (StorageFailed, Deposed):
+                raise
+            except (Unavailable, RpcError, PeerError) as problem:
+                log.warning("cannot read the first block, asking again", reason=str(problem))
+            attempt += 1
+            await asyncio.sleep(back_off(attempt, 0.5))
+        return cursor
+
+    async def take(self, batch: LogBatch, term: int | None) -> None:
+        """Make facts of a batch and have them stored with the cursor. Raises Deposed, StorageFailed."""
+        found = _Found(batch, self._market)
+        answers: dict[Key, tuple[Any, BlockNumber]] = {}
+        deals = await self._patiently(self._read_deals, found, batch.upto)
+        wanted = found.wanted(self._market.book)
+        while True:
+            missing = [key for key in wanted if key not in answers]
+            if missing:
+                answers |= await self._patiently(self._read, missing, batch.upto)
+
+            def decide(
+                decision: Decision, _: object, answers: dict[Key, tuple[Any, BlockNumber]] = answers
+            ) -> list[Key] | None:
+                needed = found.wanted(decision.replica.book)
+                if any(key not in answers for key in needed):
+                    return needed
+                decision.commit.deals += deals
+                decision.commit.categories += found.categories
+                facts = found.facts(decision.replica, needed, answers)
+                decision.make(Step(facts=facts, cursor=batch.upto), news=[_deal_news(deal) for deal in deals])
+                return None
+
+            more = await self._market.clerk.ask(Wish(decide=decide, term=term))
+            if more is None:
+                return
+            wanted = more
+
+    async def _patiently(self, read: Any, *what: Any) -> Any:
         attempt = 0
         while True:
             try:
-                facts, deals = await self._read(found, batch.upto)
-                break
+                return await read(*what)
             except (Unavailable, RpcError, PeerError) as problem:
                 attempt += 1
                 log.warning("cannot read what logs are about, asking again", reason=str(problem))
                 await asyncio.sleep(back_off(attempt, 0.5))
-        await self._market.take(facts, upto=batch.upto, deals=deals, categories=found.categories)
-        self.logs_seen += len(batch.logs)
+                if self._heads is not None:
+                    self._heads.check()
 
-    async def _read(
-        self, found: _Found, upto: BlockStamp
-    ) -> tuple[list[tuple[Fact, BlockNumber]], list[DealRow]]:
+    async def _read_deals(self, found: _Found, upto: BlockStamp) -> list[DealRow]:
+        if not found.matches:
+            return []
         hub = self._market.settings.hub
-        questions: list[Question[Any]] = [
+        questions = [
             _ask(hub, calls.view_deal(match.deal_id), calls.decode_deal, "viewDeal")
             for match, _ in found.matches
         ]
-        wallets, orders = list(found.wallets), list(found.orders)
-        questions += [
-            _ask(hub, calls.view_account(each), calls.decode_account, "viewAccount") for each in wallets
-        ]
-        questions += [
-            _ask(hub, calls.view_consumed(each), calls.decode_uint, "viewConsumed") for each in orders
-        ]
-        at = upto
-        answers: list[Any] = []
-        if questions:
-            answers, at = await self._ask(questions, upto)
-        deals = answers[: len(found.matches)]
-        accounts: list[Account] = answers[len(deals) : len(deals) + len(wallets)]
-        consumed: list[int] = answers[len(deals) + len(wallets) :]
-        facts: list[tuple[Fact, BlockNumber]] = list(found.facts)
-        facts += [
-            (StakeRead(wallet=wallet, stake=account.stake), at.number)
-            for wallet, account in zip(wallets, accounts, strict=True)
-        ]
-        facts += [
-            (OrderConsumed(order_hash=name, consumed=count), at.number)
-            for name, count in zip(orders, consumed, strict=True)
-        ]
-        rows = [
+        deals, _ = await self._ask(questions, upto)
+        return [
             _deal_row(self._market.chain_id, deal, match, entry)
             for deal, (match, entry) in zip(deals, found.matches, strict=True)
         ]
-        return facts, rows
+
+    async def _read(self, keys: list[Key], upto: BlockStamp) -> dict[Key, tuple[Any, BlockNumber]]:
+        hub = self._market.settings.hub
+        questions = [
+            _ask(hub, calls.view_account(Address(name)), calls.decode_account, "viewAccount")
+            if what == "stake"
+            else _ask(hub, calls.view_consumed(OrderHash(name)), calls.decode_uint, "viewConsumed")  # type: ignore[arg-type]  # a hash
+            for what, name in keys
+        ]
+        answers, at = await self._ask(questions, upto)
+        return {key: (answer, at.number) for key, answer in zip(keys, answers, strict=True)}
 
     async def _ask(self, questions: list[Question[Any]], upto: BlockStamp) -> tuple[list[Any], BlockStamp]:
         try:
@@ -145,14 +201,47 @@ class Watcher:
 class _Found:
     """What a batch of logs says, before the chain is asked about it."""
 
-    def __init__(self) -> None:
-        self.facts: list[tuple[Fact, BlockNumber]] = []
+    def __init__(self, batch: LogBatch, market: ChainMarket) -> None:
         self.matches: list[tuple[events.OrdersMatched, Log]] = []
-        self.orders: dict[OrderHash, None] = {}
-        self.wallets: dict[Address, None] = {}
         self.categories: list[CategoryRow] = []
+        self._hub = market.settings.hub
+        self._direct: list[Dated] = []
+        """Facts that the logs themselves tell."""
+        self._wallets: dict[Address, None] = {}
+        self._orders: dict[OrderHash, None] = {}
+        for entry in batch.logs:
+            self._add(entry)
 
-    def add(self, entry: Log, market: ChainMarket) -> None:
+    def wanted(self, book: Book) -> list[Key]:
+        """What must be read for the orders and wallets that the book holds."""
+        keys: list[Key] = [("stake", wallet) for wallet in self._wallets if book.stake(wallet) is not None]
+        return keys + [("consumed", name) for name in self._orders if name in book]
+
+    def facts(
+        self, replica: Replica, keys: Iterable[Key], answers: dict[Key, tuple[Any, BlockNumber]]
+    ) -> tuple[Dated, ...]:
+        """What is new for the book; what was read at an older block than what is known is left out."""
+        facts: list[Dated] = []
+        for fact, at in self._direct:
+            if isinstance(fact, ResourceOwned):
+                is_old = at < replica.owner_read_at.get(fact.resource, 0)
+                if is_old or replica.book.owner(fact.resource) is None:
+                    continue
+            elif isinstance(fact, OrderClosed) and fact.order_hash not in replica.book:
+                continue
+            facts.append((fact, at))
+        for what, name in keys:
+            answer, at = answers[what, name]
+            if what == "consumed":
+                facts.append((OrderConsumed(order_hash=OrderHash(name), consumed=answer), at))  # type: ignore[arg-type]  # a hash
+                continue
+            account: Account = answer
+            wallet = Address(name)
+            if at >= replica.stake_read_at.get(wallet, 0):
+                facts.append((StakeRead(wallet=wallet, stake=account.stake), at))
+        return tuple(facts)
+
+    def _add(self, entry: Log) -> None:
         """Take one log; a log that is none of these events is left."""
         try:
             event = events.decode_log(entry)
@@ -160,15 +249,12 @@ class _Found:
             log.warning("unreadable log left out", reason=str(problem))
             return
         number = entry.block.number
-        is_hub = entry.address == market.settings.hub
+        is_hub = entry.address == self._hub
         match event:
             case events.EntryTransfer(target=owner, entry=resource) if not is_hub:
-                if market.book.owner(resource) is not None:
-                    self.facts.append((ResourceOwned(resource=resource, owner=owner), number))
+                self._direct.append((ResourceOwned(resource=resource, owner=owner), number))
             case events.Transfer(source=source, target=target) if is_hub:
-                for wallet in (source, target):
-                    if market.book.stake(wallet) is not None:
-                        self.wallets[wallet] = None
+                self._wallets[source] = self._wallets[target] = None
             case events.OrdersMatched() if is_hub:
                 self.matches.append((event, entry))
                 for name in (
@@ -177,8 +263,7 @@ class _Found:
                     event.workerpool_hash,
                     event.request_hash,
                 ):
-                    if name in market.book:
-                        self.orders[name] = None
+                    self._orders[name] = None
             case events.CreateCategory() if is_hub:
                 self.categories.append(_category_row(event, entry))
             case (
@@ -187,7 +272,7 @@ class _Found:
                 | events.ClosedWorkerpoolOrder(order_hash=name)
                 | events.ClosedRequestOrder(order_hash=name)
             ) if is_hub:
-                self.facts.append((OrderClosed(order_hash=name), number))
+                self._direct.append((OrderClosed(order_hash=name), number))
             case _:
                 pass
 
@@ -206,7 +291,17 @@ def _category_row(event: events.CreateCategory, entry: Log) -> CategoryRow:
         "blockNumber": entry.block.number,
         "blockTimestamp": iso_time(entry.block.timestamp * 1000),
     }
-    return CategoryRow(category=event.category, timeref=event.timeref, document=json.dumps(document))
+    return CategoryRow(
+        category=event.category,
+        timeref=event.timeref,
+        block_number=entry.block.number,
+        document=json.dumps(document),
+    )
+
+
+def _deal_news(deal: DealRow) -> News:
+    document = {name: value for name, value in json.loads(deal.document).items() if name != "chainId"}
+    return News(topic="deals", name="deal_created", text=json.dumps(document))
 
 
 def _deal_row(chain_id: int, deal: Deal, match: events.OrdersMatched, entry: Log) -> DealRow:

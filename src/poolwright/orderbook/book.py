@@ -11,6 +11,7 @@ resource, what stake a wallet has. Whether an order is open follows from them (`
     nothing remains                 the order leaves: FILLED, or CANCELED if the signer closed it
     the publisher's end is over     the order leaves: DEAD
     unpublished                     the order leaves and no trace of it is kept
+    the chain is reorganised        what deals took comes back, and an order that had left with it
 
 Changes come in batches, one per block or more; what is open is settled once at the end of a batch, because
 inside a block an order's volume and its wallet's stake fall one after the other.
@@ -81,13 +82,22 @@ class OrderUnpublished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OrderReread:
+    """Deals or a closure of the order vanished with their blocks: so much remains of it now."""
+
+    listing: Listing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimePassed:
     """It is this many milliseconds since 1970."""
 
     now: int
 
 
-Fact: TypeAlias = StakeRead | ResourceOwned | OrderConsumed | OrderClosed | OrderUnpublished | TimePassed
+Fact: TypeAlias = (
+    StakeRead | ResourceOwned | OrderConsumed | OrderClosed | OrderUnpublished | OrderReread | TimePassed
+)
 
 
 # --- changes out --------------------------------------------------------------------------------------------
@@ -295,8 +305,21 @@ class Book:
                 if listing is not None:
                     self._touch(listing)
                     self._remove(listing, None)
+            case OrderReread(listing=listing):
+                self._reread(listing)
             case TimePassed(now=now):
                 self._expire(now)
+
+    def _reread(self, listing: Listing) -> None:
+        """The order as the chain has it now: what left may come back, what is here may have more left."""
+        known = self._listings.get(listing.hash)
+        if known is None and listing.remaining:
+            self._before.setdefault(listing.hash, (listing, False, listing.remaining))
+            self._insert(listing)
+        elif known is not None and listing.remaining != known.remaining:
+            self._set(known, remaining=listing.remaining)
+            if not listing.remaining:
+                self._remove(known, Status.FILLED)
 
     def _take_owner(self, resource: Address, owner: Address) -> None:
         orders = self._resource_to_orders.get(resource)

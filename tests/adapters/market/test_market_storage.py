@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ from sqlalchemy import create_engine, text
 from databases import postgresql
 from factories import address, hash32
 from offers import app, dataset, pool, request
+from poolwright.market.leases import release_lease, renew_lease, take_lease
 from poolwright.market.rows import (
     PARTY_COLUMNS,
     CategoryRow,
+    ChangeRow,
     Commit,
     DealQuery,
     DealRow,
@@ -22,14 +24,14 @@ from poolwright.market.rows import (
     OwnerRow,
     StakeRow,
 )
-from poolwright.market.storage import Storage, StorageFailed
+from poolwright.market.storage import KEPT_CHANGES, Storage, StorageFailed
+from poolwright.market.turns import KEPT_BLOCKS, Known, Turn
 from poolwright.orderbook.listing import Block, Kind, Listing, Status, order_of
 from poolwright.poco.errors import InputError
 from poolwright.poco.types import BlockHash, BlockNumber, BlockStamp, DealId, NRlc, Timestamp
 
 CHAIN = 31337
 HUB = address("hub")
-STAMP = BlockStamp(BlockNumber(7), BlockHash(hash32("block 7")), Timestamp(1_700_000_000))
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +56,50 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def storage(url: str) -> Iterator[Storage]:
     opened = Storage.open(url)
+    for chain_id in (CHAIN, CHAIN + 1):
+        opened.begin_chain(chain_id, HUB, BlockNumber(5))
     yield opened
     opened.close()
 
 
-def row(listing: Listing, status: Status = Status.OPEN, blocks: int = 0) -> OrderRow:
-    return OrderRow(listing=listing, status=status, remaining=listing.remaining, blocks=blocks)
+def row(listing: Listing, status: Status = Status.OPEN, blocks: int = 0, read_at: int = 0) -> OrderRow:
+    return OrderRow(
+        listing=listing,
+        status=status,
+        remaining=listing.remaining,
+        blocks=blocks,
+        read_at=BlockNumber(read_at),
+    )
 
 
-def store(storage: Storage, **parts: Any) -> None:
-    storage.submit(Commit(chain_id=parts.pop("chain_id", CHAIN), **parts)).result(timeout=30)
+def store(storage: Storage, *, chain_id: int = CHAIN, orders: Iterable[OrderRow] = (), **parts: Any) -> None:
+    commit = Commit(chain_id=chain_id, **parts)
+    for each in orders:
+        commit.keep(each)
+    Turn.begin(storage, chain_id, after=number(storage, chain_id)).write(commit)
+
+
+def number(storage: Storage, chain_id: int = CHAIN) -> int:
+    return storage.snapshot(chain_id).number
+
+
+def load(storage: Storage, chain_id: int = CHAIN) -> list[Listing]:
+    return storage.snapshot(chain_id).listings
+
+
+def deal(number: int, **parties: bytes) -> DealRow:
+    nothing = {name: bytes(32 if name.endswith("hash") else 20) for name in PARTY_COLUMNS}
+    return DealRow(
+        deal_id=DealId(hash32(f"deal {number}")),
+        block_number=BlockNumber(number),
+        category=number % 2,
+        parties=nothing | parties,
+        document=f'{{"n":{number}}}',
+    )
+
+
+def stamp(number: int) -> BlockStamp:
+    return BlockStamp(BlockNumber(number), BlockHash(hash32(f"block {number}")), Timestamp(1_700_000_000))
 
 
 def test_orders_of_every_kind_come_back_as_they_were_signed(storage: Storage) -> None:
@@ -71,11 +107,11 @@ def test_orders_of_every_kind_come_back_as_they_were_signed(storage: Storage) ->
 
     store(storage, orders=[row(each) for each in offers])
 
-    loaded = list(storage.load(CHAIN))
+    loaded = load(storage)
     assert [(each.hash, order_of(each), each.signer) for each in loaded] == [
         (each.hash, order_of(each), each.signer) for each in offers
     ]
-    assert list(storage.load(CHAIN + 1)) == []
+    assert load(storage, CHAIN + 1) == []
 
 
 def test_only_orders_that_are_open_or_may_come_back_are_loaded(storage: Storage) -> None:
@@ -91,7 +127,7 @@ def test_only_orders_that_are_open_or_may_come_back_are_loaded(storage: Storage)
         ],
     )
 
-    assert [(each.hash, each.blocks) for each in storage.load(CHAIN)] == [
+    assert [(each.hash, each.blocks) for each in load(storage)] == [
         (opened.hash, 0),
         (waiting.hash, Block.STAKE),
     ]
@@ -101,39 +137,27 @@ def test_only_orders_that_are_open_or_may_come_back_are_loaded(storage: Storage)
     assert storage.order(CHAIN, Kind.APP, canceled.hash) is None
 
 
-def test_the_last_of_many_waiting_commits_wins_for_each_order(storage: Storage) -> None:
-    first, second, third = pool(at=1), pool(at=2), pool(at=3)
-    commits = [
-        Commit(chain_id=CHAIN, orders=[row(first), row(second)]),
-        Commit(chain_id=CHAIN, unpublished=[first.hash]),
-        Commit(chain_id=CHAIN, orders=[row(third)]),
-        Commit(chain_id=CHAIN, unpublished=[third.hash]),
-        Commit(chain_id=CHAIN, orders=[row(third, Status.FILLED)]),
-        Commit(chain_id=CHAIN + 1, orders=[row(first)]),
-    ]
+def test_an_order_that_changes_for_another_reason_keeps_the_block_of_its_reading(storage: Storage) -> None:
+    order = pool()
 
-    for done in [storage.submit(commit) for commit in commits]:
-        done.result(timeout=30)
+    for read_at in (7, 0, 6):
+        store(storage, orders=[row(order, read_at=read_at)])
 
-    assert [each.hash for each in storage.load(CHAIN)] == [second.hash]
-    assert [each.hash for each in storage.load(CHAIN + 1)] == [first.hash]
-    found = storage.order(CHAIN, Kind.WORKERPOOL, third.hash)
+    found = storage.order(CHAIN, Kind.WORKERPOOL, order.hash)
     assert found is not None
-    assert found.status is Status.FILLED
+    assert found.read_at == 7
 
 
-def test_a_bad_commit_fails_alone(storage: Storage) -> None:
+def test_a_bad_commit_leaves_nothing_of_it_and_lets_go_of_the_chain(storage: Storage) -> None:
     good = pool()
     bad = StakeRow(wallet=address("w"), stake=NRlc(1 << 80), read_at=BlockNumber(1))
 
-    futures = [
-        storage.submit(Commit(chain_id=CHAIN, stakes=[bad])),
-        storage.submit(Commit(chain_id=CHAIN, orders=[row(good)])),
-    ]
+    with pytest.raises(StorageFailed) as refusal:
+        store(storage, orders=[row(pool(at=1))], stakes={bad.wallet: bad})
 
-    assert isinstance(futures[0].exception(timeout=30), StorageFailed)
-    futures[1].result(timeout=30)
-    assert [each.hash for each in storage.load(CHAIN)] == [good.hash]
+    assert refusal.value.code == "storage-failed"
+    store(storage, orders=[row(good)])
+    assert [each.hash for each in load(storage)] == [good.hash]
 
 
 def test_cursor_and_facts_survive_a_new_start(url: str) -> None:
@@ -144,35 +168,129 @@ def test_cursor_and_facts_survive_a_new_start(url: str) -> None:
     assert (started.start_block, started.cursor) == (5, None)
     stake = StakeRow(wallet=address("w"), stake=NRlc(9), read_at=BlockNumber(7))
     owner = OwnerRow(resource=address("pool"), owner=address("w"), read_at=BlockNumber(6))
-    store(storage, stakes=[stake], owners=[owner], cursor=STAMP)
+    store(storage, stakes={stake.wallet: stake}, owners={owner.resource: owner}, cursor=stamp(7))
     storage.close()
 
     again = Storage.open(url)
-    found = again.begin_chain(CHAIN, HUB, None)
+    found = again.begin_chain(CHAIN, HUB, BlockNumber(6))
     assert found is not None
-    assert (found.start_block, found.cursor) == (5, STAMP)
-    assert (again.stakes(CHAIN), again.owners(CHAIN)) == ([stake], [owner])
+    assert (found.start_block, found.cursor) == (5, stamp(7))
+    snapshot = again.snapshot(CHAIN)
+    assert (snapshot.stakes, snapshot.owners, snapshot.cursor) == ([stake], [owner], stamp(7))
     with pytest.raises(InputError, match="holds chain 31337 of another hub"):
         again.begin_chain(CHAIN, address("another hub"), None)
     again.close()
 
 
-def test_a_second_process_on_the_same_database_is_refused(storage: Storage, url: str) -> None:
+def test_a_second_process_on_the_same_file_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/market.db"
+    storage = Storage.open(url)
     with pytest.raises(InputError, match="another market process works on this database"):
         Storage.open(url)
+    storage.close()
+    Storage.open(url).close()
+
+
+def test_changes_are_read_by_number_and_the_oldest_are_pruned(storage: Storage) -> None:
+    start = number(storage)
+    for first in range(start + 1, start + 3 * KEPT_CHANGES, KEPT_CHANGES // 4):
+        last = first + KEPT_CHANGES // 4 - 1
+        store(storage, changes=[ChangeRow(first=first, number=last, body=f"{first}")])
+
+    kept = storage.snapshot(CHAIN).changes
+    assert number(storage) == last
+    assert kept == storage.changes(CHAIN, kept[0].first - 1)
+    assert [each.body for each in kept[1:]] == [str(each.number + 1) for each in kept[:-1]]
+    assert kept[-1].number - kept[0].number < KEPT_CHANGES
+    assert storage.changes(CHAIN, kept[-2].number) == kept[-1:]
+    assert storage.changes(CHAIN, kept[-1].number) == []
+
+
+def test_a_turn_sees_what_came_after_the_number_that_its_process_was_at(storage: Storage) -> None:
+    start = number(storage)
+    change = ChangeRow(first=start + 1, number=start + 3, body="{}")
+    filled = pool(at=3)
+    store(storage, changes=[change], orders=[row(filled, Status.FILLED)])
+
+    turn = Turn.begin(storage, CHAIN, after=start, names=[filled.hash, pool(at=4).hash])
+    turn.abandon()
+
+    assert (turn.number, turn.changes) == (start + 3, [change])
+    assert turn.known == {filled.hash: Known(status=Status.FILLED, published=filled.published)}
+
+
+def test_passed_blocks_are_kept_from_the_first_on_with_gaps(storage: Storage) -> None:
+    start = number(storage)
+    for block in range(10, 10 + KEPT_BLOCKS + 20):
+        change = ChangeRow(first=start + 1, number=start + 1, body="{}")
+        Turn.begin(storage, CHAIN, after=start).write(
+            Commit(chain_id=CHAIN, cursor=stamp(block), changes=[change])
+        )
+        start += 1
+    store(storage, changes=[ChangeRow(first=start + 1, number=start + 1000, body="{}")])
+
+    passed = [each.number for each in storage.passed(CHAIN)]
+
+    assert passed == [*range(10 + KEPT_BLOCKS + 19, 19 + 10, -1), 10]
+
+
+def test_what_was_read_above_a_block_is_found_and_rolled_back(storage: Storage) -> None:
+    old, filled, dead, expired = (pool(at=each) for each in range(4))
+    stakes = [StakeRow(wallet=address(f"w{at}"), stake=NRlc(9), read_at=BlockNumber(at)) for at in (7, 8)]
+    owners = [
+        OwnerRow(resource=address(f"p{at}"), owner=address("w"), read_at=BlockNumber(at)) for at in (7, 9)
+    ]
+    store(
+        storage,
+        orders=[
+            row(old, read_at=7),
+            row(filled, Status.FILLED, read_at=8),
+            row(dead, Status.DEAD, Block.STAKE, read_at=9),
+            row(expired, Status.DEAD, read_at=9),
+        ],
+        stakes={each.wallet: each for each in stakes},
+        owners={each.resource: each for each in owners},
+        deals=[deal(7), deal(8)],
+        categories=[
+            CategoryRow(category=at, timeref=at, block_number=BlockNumber(at), document=str(at))
+            for at in (7, 8)
+        ],
+        cursor=stamp(7),
+    )
+    store(storage, cursor=stamp(9))
+
+    turn = Turn.begin(storage, CHAIN, after=number(storage))
+    stale = turn.stale(BlockNumber(7))
+    turn.write(Commit(chain_id=CHAIN, rolled_back_to=BlockNumber(7), cursor=stamp(7)))
+
+    assert set(stale.orders) == {filled.hash, dead.hash}
+    assert (stale.wallets, stale.resources) == ({address("w8")}, {address("p9")})
+    assert stale.deals == ('{"n":8}',)
+    assert storage.deals(CHAIN, DealQuery(parties={}), skip=0, count=9) == (['{"n":7}'], 1)
+    assert storage.categories(CHAIN, least=0, most=None, skip=0, count=9) == (["7"], 1)
+    assert (storage.passed(CHAIN), storage.snapshot(CHAIN).cursor) == ([stamp(7)], stamp(7))
+
+
+def test_one_process_has_the_lease_until_it_lets_go(storage: Storage) -> None:
+    first = take_lease(storage, CHAIN, "one")
+    assert first is not None
+    assert take_lease(storage, CHAIN, "two") is None
+    assert take_lease(storage, CHAIN + 1, "two") is not None
+    assert renew_lease(storage, CHAIN, first)
+
+    release_lease(storage, CHAIN, first)
+    second = take_lease(storage, CHAIN, "two")
+
+    assert second == first + 1
+    assert not renew_lease(storage, CHAIN, first)
+    release_lease(storage, CHAIN, first)  # too late to matter
+    assert take_lease(storage, CHAIN, "three") is None
+    turn = Turn.begin(storage, CHAIN, after=number(storage))
+    turn.abandon()
+    assert turn.term == second
 
 
 def test_deals_are_found_by_party_and_category_the_newest_first(storage: Storage) -> None:
-    def deal(number: int, **parties: bytes) -> DealRow:
-        nothing = {name: bytes(32 if name.endswith("hash") else 20) for name in PARTY_COLUMNS}
-        return DealRow(
-            deal_id=DealId(hash32(f"deal {number}")),
-            block_number=BlockNumber(number),
-            category=number % 2,
-            parties=nothing | parties,
-            document=f'{{"n":{number}}}',
-        )
-
     ours = address("ours")
     store(storage, deals=[deal(1, app=ours), deal(2), deal(3, app=ours), deal(5, app=ours)])
 
@@ -185,7 +303,7 @@ def test_deals_are_found_by_party_and_category_the_newest_first(storage: Storage
 
 def test_categories_are_sorted_by_their_clock_within_bounds(storage: Storage) -> None:
     rows = [
-        CategoryRow(category=number, timeref=timeref, document=str(number))
+        CategoryRow(category=number, timeref=timeref, block_number=BlockNumber(0), document=str(number))
         for number, timeref in enumerate((300, 36000, 1200))
     ]
     store(storage, categories=rows)

@@ -1,4 +1,4 @@
-"""Settings, rate limit and challenges: what is refused, and in which words."""
+"""Settings and rate limit: what is refused, and in which words."""
 
 from __future__ import annotations
 
@@ -8,26 +8,15 @@ from factories import address
 from poolwright.market.config import from_environment
 from poolwright.market.errors import MarketRefusal
 from poolwright.market.limits import RateLimit, client_of
-from poolwright.market.login import GOOD_SECONDS, Logins, digest_of
 from poolwright.poco.errors import InputError
-from poolwright.poco.signatures import address_of_key, sign_digest
 
-KEY = bytes(range(1, 33))
-WALLET = address_of_key(KEY)
+WALLET = address("wallet")
 ENVIRONMENT = {
     "CHAINS": "dev",
     "DEV_CHAIN_ID": "31337",
     "DEV_IEXEC_ADDRESS": str(address("hub")),
     "DEV_ETH_RPC_HOST": "http://a:1,http://b:2",
 }
-
-
-def header(logins: Logins, *, chain_id: int = 1, now: float = 0.0, key: bytes = KEY) -> str:
-    typed = logins.challenge(chain_id, WALLET, now)
-    message = typed["message"]
-    assert isinstance(message, dict)
-    digest = digest_of(chain_id, message["challenge"])
-    return f"{digest}_0x{sign_digest(key, digest).hex()}_{WALLET}"
 
 
 def test_settings_have_the_names_that_operators_know() -> None:
@@ -60,40 +49,6 @@ def test_a_setting_that_cannot_be_is_named(name: str, value: str) -> None:
         InputError, match=rf"^(cannot read )?{name}( is not set)?, expected .+ and start again$"
     ):
         from_environment({**ENVIRONMENT, name: value})
-
-
-def test_a_challenge_is_good_once_for_its_wallet_and_chain() -> None:
-    logins = Logins()
-    signed = header(logins)
-
-    with pytest.raises(MarketRefusal, match="invalid authorization"):
-        logins.redeem(2, signed, 1.0)
-    assert logins.redeem(1, signed, 1.0) == WALLET
-    with pytest.raises(MarketRefusal, match="invalid authorization"):
-        logins.redeem(1, signed, 1.0)
-    assert len(logins) == 0
-
-
-def test_two_challenges_of_one_wallet_are_both_good() -> None:
-    logins = Logins()
-    first, second = header(logins), header(logins)
-
-    assert [logins.redeem(1, each, 1.0) for each in (second, first)] == [WALLET, WALLET]
-
-
-@pytest.mark.parametrize("spoilt", ["", "a_b_c", "a_b", "0x_0x_0x"])
-def test_what_is_no_authorization_is_refused(spoilt: str) -> None:
-    with pytest.raises(MarketRefusal, match="invalid authorization"):
-        Logins().redeem(1, spoilt, 0.0)
-
-
-def test_a_challenge_signed_by_another_or_too_late_is_refused() -> None:
-    logins = Logins()
-    foreign, late = header(logins, key=bytes(range(2, 34))), header(logins)
-
-    for signed, now in ((foreign, 1.0), (late, GOOD_SECONDS)):
-        with pytest.raises(MarketRefusal, match="invalid authorization"):
-            logins.redeem(1, signed, now)
 
 
 def test_the_rate_limit_says_when_to_come_back() -> None:

@@ -1,0 +1,141 @@
+"""Where challenges wait for their use: the memory of a single process, or the database of several.
+
+A challenge costs a writing when it is given and one when it is used, so those that come at the same time
+share a transaction; the table is one that PostgreSQL does not write to its log. What a crash of the database
+loses of it are logins that are asked for again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from sqlalchemy import delete, insert, select
+
+from poolwright.market.login import Challenge
+from poolwright.market.schema import CHALLENGES
+from poolwright.market.storage import Storage
+from poolwright.poco.types import Address, Hash32
+
+GOOD_SECONDS: Final = 300.0
+MOST_OPEN: Final = 200_000
+"""Challenges that wait for their use, of all wallets; the oldest give way."""
+MOST_OF_WALLET: Final = 2_000
+"""Of one wallet, in one process's memory."""
+SWEPT_EVERY: Final = 1_000
+"""Challenges that one process gives between two looks at what is too old or too much."""
+
+
+class HeldChallenges:
+    """In the memory of this process."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._until: OrderedDict[Challenge, float] = OrderedDict()
+        self._of_wallet: dict[Address, deque[Challenge]] = {}
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    async def give(self, challenge: Challenge) -> None:
+        now = self._clock()
+        while self._until and next(iter(self._until.values())) <= now:
+            self._drop(next(iter(self._until)))
+        self._until[challenge] = now + GOOD_SECONDS
+        mine = self._of_wallet.setdefault(challenge.wallet, deque())
+        mine.append(challenge)
+        if len(mine) > MOST_OF_WALLET:
+            self._drop(mine[0])
+        if len(self._until) > MOST_OPEN:
+            self._drop(next(iter(self._until)))
+
+    async def use(self, challenge: Challenge) -> bool:
+        until = self._until.get(challenge)
+        if until is None:
+            return False
+        self._drop(challenge)
+        return self._clock() < until
+
+    def _drop(self, challenge: Challenge) -> None:
+        del self._until[challenge]
+        mine = self._of_wallet[challenge.wallet]
+        mine.remove(challenge)
+        if not mine:
+            del self._of_wallet[challenge.wallet]
+
+
+class StoredChallenges:
+    """In the market's database, for all processes."""
+
+    def __init__(
+        self, storage: Storage, *, good_seconds: float = GOOD_SECONDS, most: int = MOST_OPEN
+    ) -> None:
+        self._storage = storage
+        self._good_milliseconds = int(good_seconds * 1000)
+        self._most = most
+        self._waiting: list[tuple[Challenge, bool, asyncio.Future[bool]]] = []
+        self._aio_task: asyncio.Task[None] | None = None
+        self._given = 0
+
+    async def give(self, challenge: Challenge) -> None:
+        await self._ask(challenge, is_given=True)
+
+    async def use(self, challenge: Challenge) -> bool:
+        return await self._ask(challenge, is_given=False)
+
+    async def _ask(self, challenge: Challenge, *, is_given: bool) -> bool:
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((challenge, is_given, answer))
+        if self._aio_task is None or self._aio_task.done():
+            self._aio_task = asyncio.create_task(self._serve(), name="challenges")
+        return await answer
+
+    async def _serve(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(0)  # what comes in this turn of the loop travels along
+            waiting, self._waiting = self._waiting, []
+            given = [challenge for challenge, is_given, _ in waiting if is_given]
+            used = [challenge for challenge, is_given, _ in waiting if not is_given]
+            try:
+                good = await asyncio.to_thread(self._write, given, used)
+            except Exception as problem:  # each who asked hears of it
+                for _, _, answer in waiting:
+                    if not answer.done():
+                        answer.set_exception(problem)
+                continue
+            for challenge, is_given, answer in waiting:
+                if not answer.done():
+                    answer.set_result(is_given or challenge.digest in good)
+                    good.discard(challenge.digest)
+
+    def _write(self, given: Sequence[Challenge], used: Sequence[Challenge]) -> set[Hash32]:
+        now = self._storage.now()
+        good: set[Hash32] = set()
+        with self._storage.writing() as connection:
+            if given:
+                connection.execute(
+                    insert(CHALLENGES).values(good_until=now + self._good_milliseconds),
+                    [
+                        {"digest": each.digest, "chain_id": each.chain_id, "wallet": each.wallet}
+                        for each in given
+                    ],
+                )
+            for each in used:
+                use = delete(CHALLENGES).where(
+                    CHALLENGES.c.digest == each.digest,
+                    CHALLENGES.c.chain_id == each.chain_id,
+                    CHALLENGES.c.wallet == each.wallet,
+                    CHALLENGES.c.good_until > now,
+                )
+                if connection.execute(use).rowcount == 1:
+                    good.add(each.digest)
+            self._given += len(given)
+            if self._given >= SWEPT_EVERY:
+                self._given = 0
+                until = CHALLENGES.c.good_until
+                too_many = select(until).order_by(until.desc()).offset(self._most).limit(1).scalar_subquery()
+                connection.execute(delete(CHALLENGES).where((until <= now) | (until <= too_many)))
+        return good
