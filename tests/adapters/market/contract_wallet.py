@@ -1,4 +1,4 @@
-"""A contract wallet in 75 bytes of hand-made code: ERC-1271 over the key of one owner.
+"""A contract wallet in a hundred bytes of hand-made code: ERC-1271 over the key of one owner.
 
 isValidSignature(hash, signature) -> 0x1626ba7e when ecrecover(hash, signature) is the owner, else zero
 """

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from contract_wallet import wallet_code
 
 from conftest import CHAIN_ID, KEYS, MANAGER, NOBODY, PROVIDER, REQUESTER, Chain, Client
-from contract_wallet import wallet_code
 from poolwright.market.login import digest_of
 from poolwright.poco import calls
 from poolwright.poco.orders import Order
