@@ -7,7 +7,8 @@ leave this module, in growing order, each a descendant of the one before.  What 
     deeper                     ChainReorganised: facts that were acted on are gone; this is not guessed at
 
 A node that lags or goes back (several machines behind one URL) tells older heads; they are waited out.
-One node's contradiction is looked at a second time before it counts as a reorg.
+One node's contradiction is looked at a second time, through another endpoint if there is one, before it
+counts as a reorg.
 
 `HeadTracker` decides, by values; `Heads` asks the node: every `poll_seconds`, and at once when the WebSocket
 at the same host and port says `newHeads`.  The WebSocket is only a wake-up call: without it, or when it
@@ -257,6 +258,8 @@ class Heads:
         elif wanted != newest.number:
             [candidate] = await fetch_headers(self._rpc, [wanted])
         self._tracker, head = self._tracker.look(candidate, base)
+        if self._tracker.is_suspect:  # let another one be asked, where there is another
+            self._rpc.distrust(f"it contradicts block {confirmed}")
         return head
 
     async def _listen(self) -> None:

@@ -314,6 +314,7 @@ class HubReader:
             outcomes = await self.rpc.batch_outcomes(requests)
             if at is None or not any(_is_lag(outcome) for outcome in outcomes):
                 return outcomes
+            self.rpc.distrust(f"it does not have {at}")
             await asyncio.sleep(back_off(attempt, random.random()))  # noqa: S311  spreading, not secrecy
         raise Unavailable(
             f"the node does not have {at}",

@@ -73,7 +73,7 @@ async def _run(config: SchedulerConfig) -> None:
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
         wallet = await open_wallet(config.wallet, os.environ)
-        rpc = await stack.enter_async_context(Rpc(config.chain.rpc_urls))
+        rpc = await stack.enter_async_context(Rpc(config.chain.rpc_urls, chain_id=config.chain.chain_id))
         await check_chain(rpc, config.chain.chain_id, config.chain.hub)
         hub = HubReader(rpc, config.chain.hub)
         await _check_owner(hub, config, wallet)
@@ -153,7 +153,7 @@ async def _lead(
         chain_id=config.chain.chain_id,
         workerpool=config.workerpool,
         workers_allowed=config.workers_allowed,
-        health=lambda: _health(config, wallet, heads, runner, sessions),
+        health=lambda: _health(config, wallet, rpc, heads, runner, sessions),
     )
     watch = ChainWatch(hub, config.workerpool, lambda task_id: runner.state.tasks.get(task_id))
     doors.behind = api.app()
@@ -241,6 +241,7 @@ def http_server(app: ASGIApp) -> uvicorn.Server:
 def _health(
     config: SchedulerConfig,
     wallet: Wallet,
+    rpc: Rpc,
     heads: Heads,
     runner: Runner[Pool, PoolEvent, Effect],
     sessions: Sessions,
@@ -254,6 +255,7 @@ def _health(
         "version": __version__,
         "workerpool": str(config.workerpool),
         "wallet": str(wallet.address),
+        "endpoints": {host: why or "ok" for host, why in rpc.endpoints.items()},
         "block": None if head is None else head.number,
         "chainTime": None if head is None else head.timestamp,
         "workersConnected": [str(worker) for worker in sessions.connected],

@@ -56,7 +56,7 @@ async def _run(config: WorkerConfig) -> None:
         asyncio.get_running_loop().add_signal_handler(caught, stop.set)
     async with AsyncExitStack() as stack:
         wallet = await open_wallet(config.wallet, os.environ)
-        rpc = await stack.enter_async_context(Rpc(config.chain.rpc_urls))
+        rpc = await stack.enter_async_context(Rpc(config.chain.rpc_urls, chain_id=config.chain.chain_id))
         await check_chain(rpc, config.chain.chain_id, config.chain.hub)
         hub = HubReader(rpc, config.chain.hub)
         await _check_money(hub, config, wallet)

@@ -56,7 +56,8 @@ def run(config: ResultsConfig) -> None:
 
 
 async def _serve_hub(config: ResultsConfig) -> None:
-    async with Rpc(config.node_urls, timeout_seconds=NODE_SECONDS, attempts=3) as rpc:
+    nodes = Rpc(config.node_urls, timeout_seconds=NODE_SECONDS, attempts=3, chain_id=config.chain_id)
+    async with nodes as rpc:
         ledger = HubLedger(rpc, chain_id=config.chain_id, hub=config.hub)
         async with serving(config, ledger) as server:
             await server.ended()

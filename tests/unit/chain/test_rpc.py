@@ -1,38 +1,12 @@
-"""Doors and waits of the RPC client, by values."""
+"""Waits of the RPC client and what it reads, by values."""
 
 from __future__ import annotations
 
 import pytest
 
 from poolwright.chain.encoding import quantity, read_address, read_data, read_hash, read_quantity
-from poolwright.chain.rpc import Doors, Rpc, back_off, is_repeatable
+from poolwright.chain.rpc import Rpc, back_off, is_repeatable
 from poolwright.poco.errors import InputError, PeerError
-
-HOME = Doors(count=3, home_after_seconds=60)
-
-
-def test_a_failing_door_is_left_for_the_next() -> None:
-    assert HOME.failed(0, now=5.0).current == 1
-    assert HOME.failed(0, now=5.0).failed(1, now=6.0).current == 2
-
-
-def test_the_last_door_leads_back_to_the_first() -> None:
-    assert HOME.failed(0, 1.0).failed(1, 2.0).failed(2, 3.0).current == 0
-
-
-def test_a_door_that_another_call_left_already_is_not_left_twice() -> None:
-    assert HOME.failed(0, 5.0).failed(0, 5.1).current == 1
-
-
-def test_the_only_door_stays() -> None:
-    alone = Doors(count=1, home_after_seconds=60)
-    assert alone.failed(0, 5.0) == alone
-
-
-def test_home_again_after_a_while() -> None:
-    away = HOME.failed(0, now=5.0)
-    assert away.at(64.9).current == 1
-    assert away.at(65.0).current == 0
 
 
 def test_waits_double_up_to_a_bound_and_are_spread() -> None:
