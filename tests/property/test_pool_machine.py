@@ -110,7 +110,6 @@ def facts(pool: Pool) -> object:
         list(pool.workers.items()),
         supply.needy,
         {tag: list(group) for tag, group in supply.free.items()},
-        pool.wake_at,
         pool.ended,
         pool.kept_of_deal,
     )

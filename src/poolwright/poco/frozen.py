@@ -27,7 +27,7 @@ def replace(value: T, /, **changes: object) -> T:
 
 
 def copier(cls: type[T], changed: tuple[str, ...]) -> Callable[..., T]:
-    """The function behind `replace` for one choice of fields: it takes the old value, then each field's new one.
+    """The function behind `replace` for one choice of fields: it takes the old value, then each new content.
 
     Raises InvariantBroken for a class that cannot be copied, or a field that it lacks.
     """

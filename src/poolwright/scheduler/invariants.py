@@ -31,7 +31,8 @@ def violations(pool: Pool) -> Iterator[str]:
         for rule in _task_rules(task):
             yield f"task {task.id}: {rule}"
         due = tasks.next_deadline(task)
-        if pool.wake_at.get(task.id) != due:
+        wake_at = pool.wake_at.get(task.id)
+        if (due is None) != (wake_at is None) or (due and wake_at and wake_at > due):
             yield f"task {task.id}: its deadline is {due}, the pool wakes up at {pool.wake_at.get(task.id)}"
         if tasks.needs_worker(task, pool.now) and task.id not in pool.supply.needy:
             yield f"task {task.id}: it needs a worker and is not in the line"

@@ -96,7 +96,7 @@ class Pool:
     workers: dict[WorkerAddress, Worker] = field(default_factory=dict)
     #: Tasks that need a worker and workers that need a task.
     supply: Supply = field(default_factory=Supply)
-    #: (deadline, task) to wake up for; an entry is stale unless `wake_at` still says the same.
+    #: (deadline, task) to wake up for, or earlier; an entry is stale unless `wake_at` still says the same.
     alarms: list[tuple[Timestamp, TaskId]] = field(default_factory=list)
     wake_at: dict[TaskId, Timestamp] = field(default_factory=dict)
     #: Ended tasks, the first to be forgotten first.
@@ -210,7 +210,8 @@ def _worker_reported(pool: Pool, event: WorkerReported) -> Step:
     if task is None:
         return Step(heard, ignored=UNKNOWN_TASK)
     stepped = tasks.step(task, event, pool.now)
-    result = (_go_on if event.status in tasks.ON_THE_WAY else _apply)(pool, stepped)
+    is_on_the_way = event.status in tasks.ON_THE_WAY and event.at == pool.now
+    result = (_go_on if is_on_the_way else _apply)(pool, stepped)
     return Step((*heard, *result.effects), result.ignored) if heard else result
 
 
@@ -288,7 +289,10 @@ def _apply(pool: Pool, result: tasks.Step) -> Step:
 
 
 def _go_on(pool: Pool, result: tasks.Step) -> Step:
-    """The same after a report on the way: of all that is derived only the slots may change."""
+    """The same after a report on the way: of all that is derived only the slots may change.
+
+    And the time to cover the replicate, which only moves away: the alarm that stands is early, and harmless.
+    """
     task = result.task
     before = pool.tasks[task.id]
     if task is not before:

@@ -59,6 +59,8 @@ class Replicate:
     revealed: bool = False
     rejected: bool = False
     """Taken out of the consensus by a reopen."""
+    is_covered: bool = False
+    """Was too slow once: another worker has its place in the forecast; it may still be the faster one."""
 
     @property
     def status(self) -> ReplicateStatus:
@@ -98,8 +100,8 @@ class Replicate:
 
     @property
     def is_expected(self) -> bool:
-        """Whether its contribution is still to come: it counts in the consensus forecast."""
-        return self.result_hash is None and self.has_come_to(BEFORE_CONTRIBUTION)
+        """Whether its contribution is still to come in good time: it counts in the consensus forecast."""
+        return self.result_hash is None and not self.is_covered and self.has_come_to(BEFORE_CONTRIBUTION)
 
     @property
     def is_asked(self) -> bool:

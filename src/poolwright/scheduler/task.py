@@ -99,8 +99,9 @@ ChainFactEvent = (
 _FACT_NAMES: Final[dict[type[object], str]] = {
     event_type: event_type.__name__.removeprefix("Chain") for event_type in get_args(ChainFactEvent)
 }
-ON_THE_WAY: Final = (BEFORE_CONTRIBUTION | {S.REVEALING}) - {S.CREATED}
-"""A worker that reports one of these goes on as expected: a slot may become free, nothing is wanted anew."""
+MIN_PATIENCE_SECONDS: Final = 60
+ON_THE_WAY: Final = (BEFORE_CONTRIBUTION | {S.REVEALING}) - {S.CREATED, S.COMPUTED, S.COMPUTE_FAILED}
+"""A worker that reports one of these goes on as expected: nothing is wanted, awaited or needed anew."""
 MAX_EXPLANATION: Final = 500
 """Characters of a worker's explanation that are kept with a replicate."""
 ENDED: Final = frozenset({Phase.COMPLETED, Phase.FAILED})
@@ -127,6 +128,7 @@ class Deadline(StrEnum):
 
 # Looked at for each event: by these names, as finding a member in its class takes five times as long.
 _WORKER: Final = Mover.WORKER
+_COMPUTING: Final = S.COMPUTING
 _ACTIVE: Final = Phase.ACTIVE
 _REVEALING: Final = Phase.REVEALING
 _CONTRIBUTION: Final = Deadline.CONTRIBUTION
@@ -301,6 +303,9 @@ def tick(task: Task, now: Timestamp) -> Step:
                 pass  # what is wanted from now on is the claim
             case _:
                 assert_never(deadline)
+    for slow in _cover_from(task):
+        if now >= slow[0]:
+            task = _swapped(task, slow[1], replace(slow[1], is_covered=True))
     for silent in _awaited_uploaders(task):
         if now < silent.since + UPLOAD_SILENCE_SECONDS:
             continue
@@ -317,12 +322,34 @@ def next_deadline(task: Task) -> Timestamp | None:
     due = [at for deadline, at in _deadlines(task) if deadline not in task.passed]
     if task.setback is not None and task.setback.retry_at is not None:
         due.append(task.setback.retry_at)
-    if task.phase is _REVEALING and task.uploaded is None:
+    if task.phase is _ACTIVE:
+        due += [at for at, _ in _cover_from(task)]
+    elif task.phase is _REVEALING and task.uploaded is None:
         due += [Timestamp(r.since + UPLOAD_SILENCE_SECONDS) for r in _awaited_uploaders(task)]
         again = _next_uploader(task)
         if again is not None:
             due.append(_may_upload_from(again))
     return min(due, default=None)
+
+
+def _cover_from(task: Task) -> list[tuple[Timestamp, Replicate]]:
+    """From when on each replicate at work counts as slow: another worker gets its place in the forecast.
+
+    An app may compute for one unit of the work clock, and is then ended by its worker; half a unit is enough
+    for any other step. So a worker that hangs is covered with most of the seven units left. Who only computes
+    for long is not: a second one would not be faster.
+    """
+    if task.phase is not _ACTIVE:
+        return []
+    unit, last = task.deal.timeref, task.contribution_deadline
+    found = []
+    for replicate in task.replicates:
+        if replicate.is_expected:
+            patience = unit if replicate.reached is _COMPUTING else unit // 2
+            at = replicate.life[-1].at + max(patience, MIN_PATIENCE_SECONDS)
+            if at < last:
+                found.append((Timestamp(at), replicate))
+    return found
 
 
 def needs_worker(task: Task, now: Timestamp) -> bool:
@@ -337,7 +364,7 @@ def needs_worker(task: Task, now: Timestamp) -> bool:
     expected: list[int] = []
     for replicate in task.replicates:
         if replicate.result_hash is None:
-            if replicate.has_come_to(BEFORE_CONTRIBUTION):
+            if replicate.is_expected:
                 expected.append(replicate.weight)
         elif not replicate.rejected:
             groups[replicate.result_hash] = groups.get(replicate.result_hash, 1) * replicate.weight

@@ -268,7 +268,7 @@ def test_somebody_who_disagreed_reveals_when_a_reopen_proves_it_right() -> None:
 
 def test_nobody_is_needed_after_the_contribution_deadline_and_those_at_work_stop() -> None:
     task = f.active_task(ALICE, trust=3)
-    assert tasks.next_deadline(task) == f.CONTRIBUTION_DEADLINE
+    assert tasks.next_deadline(tasks.tick(task, START + 500).task) == f.CONTRIBUTION_DEADLINE
 
     step = at(task, f.CONTRIBUTION_DEADLINE)
 

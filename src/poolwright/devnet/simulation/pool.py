@@ -19,8 +19,8 @@ from poolwright.daemons.chain_watch import ChainWatch
 from poolwright.daemons.scheduler_hands import (
     LANES,
     RESULTS_LANE,
-    TX_LANE,
     instruction_of,
+    tx_lane_of,
 )
 from poolwright.daemons.scheduler_mind import SchedulerMind
 from poolwright.daemons.submissions import is_satisfied, obstacle_to
@@ -146,7 +146,7 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
     def lane_of(self, effect: Effect) -> str:
         match effect:
             case Submit():
-                return TX_LANE
+                return tx_lane_of(effect.submission)
             case VerifyUpload():
                 return RESULTS_LANE
             case _:
@@ -405,7 +405,6 @@ def facts(pool: Pool) -> object:
         list(pool.workers.items()),
         supply.needy,
         {tag: list(group) for tag, group in supply.free.items()},
-        pool.wake_at,
         pool.ended,
         pool.kept_of_deal,
     )
