@@ -35,6 +35,7 @@ from poolwright.scheduler.events import (
     PoolEvent,
 )
 from poolwright.scheduler.task import Task
+from poolwright.store.port import StoreReads
 
 log = structlog.get_logger(__name__)
 
@@ -53,19 +54,47 @@ TOPICS: Final[tuple[Hash32, ...]] = tuple(
         events.TaskReopen,
         events.TaskFinalize,
         events.TaskClaimed,
+        events.Reward,
+        events.Seize,
     )
 )
 
 
+async def never(_: TaskId) -> bool:
+    """Nothing was ever forgotten."""
+    return False
+
+
+async def was_told(store: StoreReads, task_id: TaskId) -> bool:
+    """Whether a task stands in the log, however long ago it ended."""
+    story = await store.story(task_id)
+    return bool(story.events or story.effects)
+
+
 class ChainWatch:
-    """Reads what logs do not carry: a deal's terms, a contributor's weight."""
+    """Reads what logs do not carry: a deal's terms, a contributor's weight.
+
+    `was_told` says whether a task was ever known. A deal that is read once more (`resync`) after the pool has
+    forgotten its tasks is no news: it would open them again. `owner` is whose rewards and losses are counted.
+    """
 
     def __init__(
-        self, hub: HubReader, workerpool: Address, known_task: Callable[[TaskId], Task | None]
+        self,
+        hub: HubReader,
+        workerpool: Address,
+        known_task: Callable[[TaskId], Task | None],
+        was_told: Callable[[TaskId], Awaitable[bool]] = never,
+        owner: Address | None = None,
     ) -> None:
         self._hub = hub
         self._workerpool = workerpool
         self._known_task = known_task
+        self._was_told = was_told
+        self._owner = owner
+        self.earned = 0
+        """nRLC that the owner was rewarded with for tasks of this pool, in the logs read so far."""
+        self.seized = 0
+        """nRLC of the owner's stake that was taken for tasks of this pool."""
 
     async def facts(self, batch: LogBatch) -> list[PoolEvent]:
         """The events of a batch that concern this pool, in the order of the chain."""
@@ -78,16 +107,34 @@ class ChainWatch:
             if isinstance(event, events.SchedulerNotice):
                 if event.workerpool == self._workerpool:
                     terms = await self._terms(event.deal_id, entry.block)
+                    if await self._is_forgotten(terms):
+                        log.info("deal of the past", deal=str(event.deal_id), block=str(entry.block))
+                        continue
                     facts.append(ChainDealMatched(at=entry.block.timestamp, terms=terms, ref=ref))
                     fresh.update(
                         (ids.task_id(terms.deal_id, index), terms)
                         for index in range(terms.bot_first, terms.bot_first + terms.bot_size)
                     )
                 continue
+            if isinstance(event, events.Reward | events.Seize):
+                self._count(event, fresh)
+                continue
             fact = await self._task_fact(event, entry.block, ref, fresh, at_once)
             if fact is not None:
                 facts.append(fact)
         return facts
+
+    async def _is_forgotten(self, terms: DealTerms) -> bool:
+        first = ids.task_id(terms.deal_id, terms.bot_first)
+        return self._known_task(first) is None and await self._was_told(first)
+
+    def _count(self, event: events.Reward | events.Seize, fresh: Mapping[TaskId, DealTerms]) -> None:
+        if event.owner != self._owner or (self._known_task(event.ref) is None and event.ref not in fresh):
+            return
+        if isinstance(event, events.Reward):
+            self.earned += event.amount
+        else:
+            self.seized += event.amount
 
     async def _task_fact(
         self,

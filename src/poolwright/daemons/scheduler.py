@@ -22,7 +22,7 @@ from poolwright.chain.reads import HubReader
 from poolwright.chain.rpc import Rpc
 from poolwright.chain.wallet import Wallet
 from poolwright.daemons.chain_clock import HeadsClock, LogsClock
-from poolwright.daemons.chain_watch import CURSOR_MARK, TOPICS, ChainWatch
+from poolwright.daemons.chain_watch import CURSOR_MARK, TOPICS, ChainWatch, was_told
 from poolwright.daemons.config import SchedulerConfig
 from poolwright.daemons.home import (
     at_home,
@@ -155,7 +155,13 @@ async def _lead(
         workers_allowed=config.workers_allowed,
         health=lambda: _health(config, wallet, rpc, heads, runner, sessions),
     )
-    watch = ChainWatch(hub, config.workerpool, lambda task_id: runner.state.tasks.get(task_id))
+    watch = ChainWatch(
+        hub,
+        config.workerpool,
+        lambda task_id: runner.state.tasks.get(task_id),
+        lambda task_id: was_told(store, task_id),
+        owner=wallet.address,
+    )
     doors.behind = api.app()
     await first_of(
         *([] if shared is None else [shared.watch()]),

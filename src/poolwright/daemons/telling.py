@@ -18,6 +18,7 @@ from poolwright.daemons.chain_watch import CURSOR_MARK
 from poolwright.daemons.home import STORE_FILE
 from poolwright.daemons.restore import NOT_APPLIED, STOPPED, Past, read_stored, recall
 from poolwright.daemons.scheduler_mind import SchedulerMind
+from poolwright.daemons.submissions import members_of
 from poolwright.daemons.tx_journal import PENDING, SETTLED
 from poolwright.poco.records import TaskStatus
 from poolwright.poco.types import Address, BlockStamp, TaskId, Timestamp
@@ -120,15 +121,20 @@ async def _wish(store: StoreReads, row: LoggedEffect) -> Wish:
         outcome = "done" if row.is_done else "not done yet"
         return Wish(number=row.id, effect=effect, is_done=row.is_done, outcome=outcome)
     tx = await transaction_of(store, effect)
-    outcome = fate(tx) if tx else "no transaction of its own" if row.is_done else "not sent yet"
+    together = "done, in a transaction for many tasks or by somebody else"
+    outcome = fate(tx) if tx else together if row.is_done else "not sent yet"
     return Wish(number=row.id, effect=effect, is_done=row.is_done, tx=tx, outcome=outcome)
 
 
 async def transaction_of(store: StoreReads, effect: Submit) -> TxRecord | None:
-    """The transaction that was sent for a submission, pending or settled."""
+    """The transaction that was sent for a submission: its own, or one under way for many tasks."""
     key = identity(effect)
     body = await store.record(PENDING, key) or await store.record(SETTLED, key)
-    return None if body is None else codec.decode(TxRecord, body)
+    if body is not None:
+        return codec.decode(TxRecord, body)
+    under_way = [codec.decode(TxRecord, each) for each in (await store.records(PENDING)).values()]
+    wanted = (effect.submission, effect.task_id)
+    return next((tx for tx in under_way if wanted in members_of(tx.data)), None)
 
 
 def fate(tx: TxRecord) -> str:

@@ -104,6 +104,40 @@ def watch(hub: HubTwin, *known: Task) -> ChainWatch:
     return ChainWatch(hub, POOL, by_id.get)  # type: ignore[arg-type]  # a twin with what is used here
 
 
+async def test_deal_that_is_read_again_after_its_tasks_were_forgotten_is_no_news() -> None:
+    """As after `resync --from` an earlier block: it would open the tasks, and have them computed, again."""
+    hub = HubTwin(details={TERMS.deal_id: details()})
+    told: list[TaskId] = [TASK]
+
+    async def was_told(task_id: TaskId) -> bool:
+        return task_id in told
+
+    again = ChainWatch(hub, POOL, {}.get, was_told)  # type: ignore[arg-type]  # a twin with what is used here
+    logs = batch(notice(), events.TaskInitialize(task_id=TASK, workerpool=POOL))
+
+    assert await again.facts(logs) == []
+    told.clear()
+    assert [type(fact) for fact in await again.facts(logs)] == [ChainDealMatched, ChainTaskInitialized]
+
+
+async def test_rewards_and_losses_of_the_owner_for_this_pools_tasks_are_counted() -> None:
+    owner, task = address("owner"), active_task()
+    counting = ChainWatch(HubTwin(), POOL, {task.id: task}.get, owner=owner)  # type: ignore[arg-type]  # a twin
+    foreign = TaskId(hash32("a task of another pool"))
+
+    facts = await counting.facts(
+        batch(
+            events.Reward(owner=owner, amount=NRlc(7), ref=task.id),
+            events.Reward(owner=ALICE, amount=NRlc(100), ref=task.id),
+            events.Reward(owner=owner, amount=NRlc(1_000), ref=foreign),
+            events.Seize(owner=owner, amount=NRlc(3), ref=task.id),
+        )
+    )
+
+    assert facts == []
+    assert (counting.earned, counting.seized) == (7, 3)
+
+
 def notice(workerpool: Address = POOL) -> events.SchedulerNotice:
     return events.SchedulerNotice(workerpool=workerpool, deal_id=TERMS.deal_id)
 
@@ -238,4 +272,4 @@ async def test_contribution_waits_for_a_node_that_does_not_answer(monkeypatch: p
 
 
 def test_watched_topics_are_those_that_become_facts() -> None:
-    assert len(set(TOPICS)) == 8
+    assert len(set(TOPICS)) == 8 + 2  # and the money, which is counted
