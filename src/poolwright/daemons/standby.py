@@ -85,7 +85,7 @@ class Standby:
     def _report(self) -> dict[str, object]:
         leader = self._leader
         return {
-            "role": "standby",
+            "role": "starting" if leader is None else "standby",
             "leader": None if leader is None else leader.holder,
             "term": None if leader is None else leader.term,
             "trouble": None if self._trouble is None else str(self._trouble),

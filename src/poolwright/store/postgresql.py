@@ -47,8 +47,8 @@ T = TypeVar("T")
 LOOK_SECONDS: Final = 0.2
 """How often it is looked whether the lease still runs, and how soon a broken connection is made again."""
 VERDICT_SECONDS: Final = 1.0
-"""How long a lease that has run out here may still be found to be ours: a process that was paused and has no
-successor goes on."""
+"""How long the store may be asked about a lease that has run out here, in waking time: a process that was
+paused goes on if it has no successor, and else hears who that is."""
 
 
 class PostgresStore(PostgresReads):
@@ -81,10 +81,12 @@ class PostgresStore(PostgresReads):
 
     async def watch(self) -> None:
         """Run until the lease is lost, and raise LeadershipLost then; else for ever."""
+        overdue = 0.0
         while self._writer.lost is None:
             await asyncio.sleep(LOOK_SECONDS)
             silence = time.monotonic() - self._writer.held_since
-            if silence > LEASE_SECONDS + VERDICT_SECONDS:
+            overdue = overdue + LOOK_SECONDS if silence > LEASE_SECONDS else 0.0
+            if overdue > VERDICT_SECONDS:
                 self._writer.lose(f"no answer of the store for {silence:.1f} s")
         raise self._writer.lost.with_traceback(None)
 

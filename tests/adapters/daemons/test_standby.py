@@ -96,7 +96,7 @@ async def test_a_standby_answers_everything_else_with_503_and_the_leader(
 async def test_a_standby_that_has_not_seen_its_store_is_starting(sides: Pairs) -> None:
     doors = Waiting(Candidate("postgresql://127.0.0.1:1/nothing", "host-b"))
     status, report = await health(sides.http, doors.url)
-    assert (status, report["role"], report["leader"]) == (503, "standby", None)
+    assert (status, report["role"], report["leader"]) == (503, "starting", None)
     async with sides.http.get(f"{doors.url}/pool") as answer:
         assert (answer.status, (await answer.json())["code"]) == (503, "starting")
     await doors.close()
