@@ -65,10 +65,10 @@ POSTGRESQL: Final = {
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "application_name": "poolwright-market",
-    "options": "-c lock_timeout=5s -c statement_timeout=30s -c idle_in_transaction_session_timeout=5s",
+    "options": "-c lock_timeout=5s -c statement_timeout=30s -c idle_in_transaction_session_timeout=3s",
 }
 """A process that stands still in the middle of a turn loses its session, and with it the lock on the chain,
-after five seconds; one that waits for the lock so long gives up."""
+after three seconds; one that waits for the lock for five gives up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
