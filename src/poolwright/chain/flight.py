@@ -14,6 +14,7 @@ from typing import Final
 
 from poolwright.chain import reverts, tx_rules
 from poolwright.chain.blocks import LATEST, PENDING
+from poolwright.chain.budget import FeeBudget, Priority
 from poolwright.chain.encoding import Json, hex_data, quantity, read_quantity
 from poolwright.chain.gas import Fees, GasPolicy
 from poolwright.chain.heads import Heads
@@ -42,6 +43,8 @@ class TxRequest:
     data: bytes
     value: Wei = NO_VALUE
     gas_limit: int | None = None
+    priority: Priority = Priority.ORDINARY
+    """What a limit on fees means for it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,12 +69,20 @@ class Flight:
     """One wallet's nonces and what is in flight; `entries` maps nonce to Entry."""
 
     def __init__(
-        self, rpc: Rpc, wallet: Wallet, chain_id: int, journal: TxJournal, gas: GasPolicy, heads: Heads
+        self,
+        rpc: Rpc,
+        wallet: Wallet,
+        chain_id: int,
+        journal: TxJournal,
+        gas: GasPolicy,
+        heads: Heads,
+        budget: FeeBudget,
     ) -> None:
         self.rpc: Final = rpc
         self.address: Final = wallet.address
         self.gas: Final = gas
         self.heads: Final = heads
+        self.budget: Final = budget
         self.network: Final = NetworkWatch(rpc, wallet.address)
         self.entries: Final[dict[int, Entry]] = {}
         self.settled: Final = asyncio.Event()
@@ -103,6 +114,7 @@ class Flight:
         records = await self._journal.pending()
         for record in records:
             self.check_owner(record)
+        self.budget.load(await self._journal.fees())
         answers = await self.rpc.batch([self.count_request(LATEST), self.count_request(PENDING)])
         self.mined_count = read_quantity(answers[0], "transaction count")
         self._next_nonce = tx_rules.first_nonce(
@@ -252,6 +264,8 @@ class Flight:
             return
         await self.store(*records)
         for record in records:
+            if record.fee is not None and record.block_timestamp is not None:
+                self.budget.add(record.block_timestamp, record.fee)
             entry = self.entries.pop(record.nonce)
             if not entry.done.done():
                 entry.done.set_result(record)

@@ -6,11 +6,12 @@ never a second transaction for the same key, and the chain's nonce rule lets onl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Protocol
 
+from poolwright.chain.budget import minute_of
 from poolwright.chain.gas import Fees
 from poolwright.poco.types import Address, BlockHash, BlockNumber, BlockStamp, Timestamp, TxHash, Wei
 
@@ -96,6 +97,9 @@ class TxJournal(Protocol):
     async def pending(self) -> Sequence[TxRecord]:
         """All records in phase PENDING, in any order."""
 
+    async def fees(self) -> Mapping[Timestamp, Wei]:
+        """Fees that confirmed blocks have taken, by the beginning of the minute; the latest day at least."""
+
 
 class MemoryTxJournal:
     """A TxJournal that forgets when the process ends: for tests and one-off commands."""
@@ -111,3 +115,11 @@ class MemoryTxJournal:
 
     async def pending(self) -> Sequence[TxRecord]:
         return [record for record in self._records.values() if record.phase is TxPhase.PENDING]
+
+    async def fees(self) -> Mapping[Timestamp, Wei]:
+        fees: dict[Timestamp, Wei] = {}
+        for record in self._records.values():
+            if record.fee is not None and record.block_timestamp is not None:
+                minute = minute_of(record.block_timestamp)
+                fees[minute] = Wei(fees.get(minute, 0) + record.fee)
+        return fees

@@ -25,6 +25,7 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Final, Self
 
+from poolwright.chain.budget import FeeBudget, OverBudget, Priority
 from poolwright.chain.flight import Flight, TxRequest
 from poolwright.chain.gas import GasPolicy
 from poolwright.chain.heads import Heads
@@ -41,7 +42,9 @@ __all__ = [
     "JournalFailed",
     "MemoryTxJournal",
     "OutOfGas",
+    "OverBudget",
     "Patience",
+    "Priority",
     "Receipt",
     "TxJournal",
     "TxPhase",
@@ -65,6 +68,7 @@ class TxSender:
         gas: the operator's price rule.
         heads: tells new confirmed blocks; a receipt counts at its confirmations.
         patience: when an unmined transaction is sent again or replaced.
+        budget: what may be spent on fees; no limits if none is given.
         max_in_flight: more submits wait; nodes keep only so many transactions of one wallet.
         look_seconds: receipts are looked at that often when no head comes.
     """
@@ -79,12 +83,14 @@ class TxSender:
         *,
         heads: Heads,
         patience: Patience | None = None,
+        budget: FeeBudget | None = None,
         max_in_flight: int = 256,
         look_seconds: float = 2.0,
     ) -> None:
         self.address: Final = wallet.address
         self._heads = heads
-        self._flight = Flight(rpc, wallet, chain_id, journal, gas, heads)
+        self.budget: Final = budget or FeeBudget()
+        self._flight = Flight(rpc, wallet, chain_id, journal, gas, heads, self.budget)
         self._writer = Writer(self._flight, look_seconds)
         self._watcher = Watcher(self._flight, patience or Patience(), look_seconds)
         self._look_seconds = look_seconds
@@ -145,9 +151,9 @@ class TxSender:
         transaction is waited for, and its old outcome is the answer; what else the request says does not
         count then.  Cancelling the wait does not take the transaction back.
 
-        Raises TxReverted; OutOfGas, RpcError or Unavailable while nothing was sent; JournalFailed,
-        ChainReorganised or Unavailable (`sender-closed`) when the sender ends meanwhile.  After all but
-        TxReverted the same key can be submitted again.
+        Raises TxReverted; OutOfGas, OverBudget, RpcError or Unavailable while nothing was sent;
+        JournalFailed, ChainReorganised or Unavailable (`sender-closed`) when the sender ends meanwhile.
+        After all but TxReverted the same key can be submitted again.
         """
         await self.start()
         self._check()

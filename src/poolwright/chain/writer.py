@@ -6,6 +6,7 @@ All requests that wait are taken together: one batch of estimates, one journal w
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Final
 
 from poolwright.chain import reverts, tx_rules
 from poolwright.chain.blocks import LATEST
+from poolwright.chain.budget import OverBudget
 from poolwright.chain.encoding import Json, read_quantity
 from poolwright.chain.flight import Flight, TxRequest, future
 from poolwright.chain.journal import TxRecord
@@ -21,7 +23,9 @@ from poolwright.chain.outcomes import OutOfGas, TxReverted
 from poolwright.chain.rpc import Request, RpcError
 from poolwright.chain.tx_rules import Afford
 from poolwright.poco.errors import PeerError, PoolwrightError, Unavailable
-from poolwright.poco.types import Wei
+from poolwright.poco.types import Timestamp, Wei
+
+log = logging.getLogger(__name__)
 
 WRITE_TOGETHER: Final = 50
 """How many waiting requests are written together at most."""
@@ -87,6 +91,10 @@ class Writer:
             if waiting.done.done():
                 continue  # refused by the estimate
             record = self._flight.unsigned(waiting.request, fees, limit)
+            held = self._over_budget(waiting.request, record, committed)
+            if held is not None:
+                waiting.done.set_exception(held)
+                continue
             match tx_rules.can_afford(balance=network.balance, cost=record.cost, in_flight=committed):
                 case Afford.YES:
                     committed = Wei(committed + record.cost)
@@ -103,6 +111,19 @@ class Writer:
             self._queue.put_nowait(waiting)
         if later and not sent:
             await self._next_settlement()
+
+    def _over_budget(self, request: TxRequest, record: TxRecord, committed: Wei) -> OverBudget | None:
+        head = self._flight.heads.current
+        now = Timestamp(0) if head is None else head.timestamp
+        was_held = bool(self._flight.budget.held(now))
+        held = self._flight.budget.check(
+            cost=record.cost, in_flight=committed, priority=request.priority, now=now
+        )
+        if held is not None and not was_held:
+            log.warning("transactions wait: %s", held)
+        elif was_held and not self._flight.budget.held(now):
+            log.info("transactions go again: the limits on fees leave room")
+        return held
 
     async def _next_settlement(self) -> None:
         """Wait until something in flight was confirmed, or for a look's time."""

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
 from poolwright.chain.reads import HubReader
-from poolwright.chain.sender import OutOfGas, Receipt, TxRequest, TxReverted, TxSender
+from poolwright.chain.sender import OutOfGas, OverBudget, Priority, Receipt, TxRequest, TxReverted, TxSender
 from poolwright.daemons.submissions import (
     GAS_EACH,
     calldata,
@@ -35,6 +35,7 @@ from poolwright.daemons.submissions import (
     members_of,
     most_together,
     obstacle_to,
+    priority_of,
 )
 from poolwright.poco.errors import PoolwrightError
 from poolwright.poco.types import Address, TaskId, Timestamp
@@ -54,6 +55,7 @@ class Waiting:
 
     effect: Submit
     outcome: asyncio.Future[str]
+    priority: Priority = Priority.ORDINARY
 
 
 class Batches:
@@ -73,7 +75,7 @@ class Batches:
     async def submit(self, effect: Submit) -> str:
         """See one submission through: DONE, or why it failed.
 
-        Raises Unavailable and RpcError while nothing of it was sent.
+        Raises OverBudget, Unavailable and RpcError while nothing of it was sent.
         """
         waiting = Waiting(effect=effect, outcome=asyncio.get_running_loop().create_future())
         together = self._waiting.setdefault(effect.submission, [])
@@ -126,7 +128,7 @@ class Batches:
             elif obstacle := obstacle_to(submission, task, now):
                 _tell([waiting], obstacle)
             else:
-                possible.append(waiting)
+                possible.append(replace(waiting, priority=priority_of(submission, task, now)))
         return possible
 
     def _under_way(self) -> dict[tuple[Submission, TaskId], str]:
@@ -148,11 +150,18 @@ class Batches:
     async def _carry(self, submission: Submission, key: str, data: bytes, members: Sequence[Waiting]) -> None:
         """See one transaction through and tell its members."""
         try:
-            receipt = await self._sender.submit(TxRequest(key=key, to=self._hub_address, data=data))
+            receipt = await self._sender.submit(
+                TxRequest(key=key, to=self._hub_address, data=data, priority=members[0].priority)
+            )
         except TxReverted as problem:
             await self._after_revert(submission, members, problem)
         except OutOfGas as problem:
             _tell(members, str(problem))
+        except OverBudget as problem:
+            if len(members) == 1:
+                _fail(members, problem)
+            else:
+                await self._alone(submission, members)  # some of them may fit
         except PoolwrightError as problem:
             _fail(members, problem)
         else:
@@ -172,7 +181,12 @@ class Batches:
             _tell(left, str(problem))
             return
         log.warning("a call for many reverts", tasks=len(members), left=len(left), reason=str(problem))
-        await asyncio.gather(*(self._carry(submission, *_request(submission, [waiting])) for waiting in left))
+        await self._alone(submission, left)
+
+    async def _alone(self, submission: Submission, members: Sequence[Waiting]) -> None:
+        await asyncio.gather(
+            *(self._carry(submission, *_request(submission, [waiting])) for waiting in members)
+        )
 
     def _learn(self, submission: Submission, receipt: Receipt, count: int) -> None:
         """Take the gas that a task has really cost, when it was more than one that told it."""

@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
+from poolwright.chain.budget import FeeLimits
 from poolwright.chain.gas import DEFAULT_CAP, DEFAULT_MULTIPLIER, GasPolicy
 from poolwright.poco.errors import InputError
 from poolwright.poco.types import Address, BlockNumber, Wei
@@ -62,6 +63,8 @@ class SchedulerConfig:
     """A worker that says nothing for longer is lost (reference 1.4: one minute)."""
     workers_allowed: frozenset[Address]
     """Empty: every wallet may join."""
+    fees: FeeLimits
+    """Of the pool owner's transactions."""
     contribute_and_finalize: bool
     """Whether workers may end a task of trust 1 in one transaction."""
     check_invariants: bool
@@ -122,6 +125,11 @@ def scheduler_config(variables: Mapping[str, str]) -> SchedulerConfig:
         store_url=env.optional("POOLWRIGHT_STORE_URL"),
         silence_seconds=env.integer("POOLWRIGHT_WORKER_SILENCE_SECONDS", 60, minimum=2),
         workers_allowed=env.addresses("IEXEC_WORKERS_WHITELIST"),
+        fees=FeeLimits(
+            per_transaction=_limit(env, "POOLWRIGHT_FEE_PER_TRANSACTION"),
+            per_hour=_limit(env, "POOLWRIGHT_FEES_PER_HOUR"),
+            per_day=_limit(env, "POOLWRIGHT_FEES_PER_DAY"),
+        ),
         contribute_and_finalize=env.flag("POOLWRIGHT_CONTRIBUTE_AND_FINALIZE", True),
         check_invariants=env.flag("POOLWRIGHT_CHECK_INVARIANTS"),
     )
@@ -164,6 +172,11 @@ def password_of(wallet: WalletConfig, variables: Mapping[str, str]) -> str:
                 next_step=f"correct {wallet.password_variable}_FILE",
             ) from problem
     return Environment(variables).secret(wallet.password_variable)
+
+
+def _limit(env: Environment, name: str) -> Wei | None:
+    """A limit on fees, wei; None when it is not set."""
+    return None if env.optional(name) is None else Wei(env.integer(name))
 
 
 def _wallet(env: Environment, prefix: str) -> WalletConfig:

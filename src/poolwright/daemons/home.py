@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from poolwright.chain import keystore
+from poolwright.chain.budget import FeeBudget, FeeLimits
 from poolwright.chain.heads import Heads
 from poolwright.chain.rpc import Rpc
 from poolwright.chain.sender import TxJournal, TxSender
@@ -102,6 +103,7 @@ async def transaction_sender(
     heads: Heads,
     journal: TxJournal,
     chain: ChainConfig,
+    fees: FeeLimits | None = None,
 ) -> TxSender:
     """The one sender of this wallet, started: what its journal holds is under way again."""
     return await stack.enter_async_context(
@@ -112,6 +114,7 @@ async def transaction_sender(
             journal=journal,
             gas=chain.gas,
             heads=heads,
+            budget=FeeBudget(fees),
         )
     )
 

@@ -20,6 +20,7 @@ from poolwright.chain.heads import Heads
 from poolwright.chain.logs import follow
 from poolwright.chain.reads import HubReader
 from poolwright.chain.rpc import Rpc
+from poolwright.chain.sender import TxSender
 from poolwright.chain.wallet import Wallet
 from poolwright.daemons.chain_clock import HeadsClock, LogsClock
 from poolwright.daemons.chain_watch import CURSOR_MARK, TOPICS, ChainWatch, was_told
@@ -111,7 +112,9 @@ async def _lead(
     await heads.beyond(None)
     cursor = await _cursor(store)
     clock = LogsClock(cursor.timestamp if cursor else Timestamp(0))
-    sender = await transaction_sender(stack, rpc, wallet, heads, StoreTxJournal(store), config.chain)
+    sender = await transaction_sender(
+        stack, rpc, wallet, heads, MeteredTxJournal(store, metrics), config.chain, config.fees
+    )
     http = await stack.enter_async_context(aiohttp.ClientSession())
     mailboxes: Mailboxes[TellWorker] = Mailboxes(store)
     hands = SchedulerHands(
@@ -153,7 +156,8 @@ async def _lead(
         chain_id=config.chain.chain_id,
         workerpool=config.workerpool,
         workers_allowed=config.workers_allowed,
-        health=lambda: _health(config, wallet, rpc, heads, runner, sessions),
+        metrics=metrics.text,
+        health=lambda: _health(config, wallet, rpc, heads, runner, sessions, metrics, progress, sender),
     )
     watch = ChainWatch(
         hub,
@@ -161,6 +165,19 @@ async def _lead(
         lambda task_id: runner.state.tasks.get(task_id),
         lambda task_id: was_told(store, task_id),
         owner=wallet.address,
+    )
+    metrics.look_at(
+        Sights(
+            pool=lambda: runner.state,
+            sessions=sessions,
+            in_flight=lambda: runner.in_flight,
+            waiting=lambda: runner.waiting,
+            stopped=lambda: len(runner.stopped_tasks),
+            transactions=lambda: len(sender.in_flight),
+            money=lambda: (watch.earned, watch.seized),
+            head=lambda: heads.current,
+            followed=lambda: progress.followed,
+        )
     )
     doors.behind = api.app()
     await first_of(
@@ -251,9 +268,20 @@ def _health(
     heads: Heads,
     runner: Runner[Pool, PoolEvent, Effect],
     sessions: Sessions,
+    metrics: SchedulerMetrics,
+    progress: ChainProgress,
+    sender: TxSender,
 ) -> dict[str, object]:
-    """What works; `status` is "ok" or says that the chain does not answer."""
+    """What works; `status` is "ok", or "degraded": chain, store or fees are in trouble."""
     head = heads.current
+    now = Timestamp(0) if head is None else head.timestamp
+    troubles = [
+        heads.trouble,
+        progress.trouble(head, time.monotonic()),
+        metrics.store_trouble,
+        "fees are held back" if sender.budget.held(now) else None,
+    ]
+    told = [str(trouble) for trouble in troubles if trouble is not None]
     return {
         "status": "ok" if heads.trouble is None else "degraded",
         "role": "leader",
@@ -261,6 +289,7 @@ def _health(
         "version": __version__,
         "workerpool": str(config.workerpool),
         "wallet": str(wallet.address),
+        "fees": sender.budget.report(now),
         "endpoints": {host: why or "ok" for host, why in rpc.endpoints.items()},
         "block": None if head is None else head.number,
         "chainTime": None if head is None else head.timestamp,

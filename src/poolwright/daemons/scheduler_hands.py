@@ -7,22 +7,25 @@ be is *invalidated* and comes back as SubmissionFailed. Tasks of a bag share tra
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, assert_never
 
 import aiohttp
 
 from poolwright.chain.reads import HubReader
-from poolwright.chain.sender import TxSender
+from poolwright.chain.sender import OverBudget, Priority, TxSender
 from poolwright.chain.wallet import Wallet
 from poolwright.daemons.batches import Batches
 from poolwright.daemons.mailbox import Mailboxes
 from poolwright.daemons.sessions import lane_of
+from poolwright.daemons.submissions import priority_of
 from poolwright.poco.authorization import authorization_digest
 from poolwright.poco.errors import InvariantBroken, PoolwrightError, Unavailable
 from poolwright.poco.types import Address, Timestamp
 from poolwright.scheduler.effects import (
     Effect,
+    Submission,
     Submit,
     TellWorker,
     TellWorkerAbort,
@@ -39,9 +42,13 @@ from poolwright.wire.messages import Abort, Complete, Instruction, Reveal, Start
 from poolwright.wire.uploads import result_link
 
 TX_LANE: Final = "transactions"
+SAVING_LANE: Final = "saving-transactions"
+"""Apart from the others, which may fill their lane while a limit on fees holds them."""
 RESULTS_LANE: Final = "results"
-LANES: Final = {TX_LANE: 512, RESULTS_LANE: 32}
+LANES: Final = {TX_LANE: 512, SAVING_LANE: 512, RESULTS_LANE: 32}
 """How many are carried out side by side; the sender pipelines the transactions."""
+HELD_SECONDS: Final = 15.0
+"""How long a transaction that a limit on fees holds waits before it is tried again."""
 RESULTS_TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 
 
@@ -70,7 +77,7 @@ class SchedulerHands:
     def lane_of(self, effect: Effect) -> str:
         match effect:
             case Submit():
-                return TX_LANE
+                return tx_lane_of(effect.submission)
             case VerifyUpload():
                 return RESULTS_LANE
             case _:
@@ -107,8 +114,13 @@ class SchedulerHands:
                 raise InvariantBroken(f"{type(effect).__name__} cannot be given up")
 
     async def _submit(self, effect: Submit) -> Sequence[PoolEvent]:
-        failure = await self._batches.submit(effect)
-        return self._failed(effect, failure) if failure else []
+        while True:
+            try:
+                failure = await self._batches.submit(effect)
+            except OverBudget:  # the chain is looked at again before the next try: that ends it at last
+                await asyncio.sleep(HELD_SECONDS)
+            else:
+                return self._failed(effect, failure) if failure else []
 
     def _failed(self, effect: Submit, reason: str) -> Sequence[PoolEvent]:
         return [
@@ -144,6 +156,11 @@ class SchedulerHands:
                 at=at, task_id=effect.task_id, worker=effect.worker, link=link, callback=effect.callback
             )
         ]
+
+
+def tx_lane_of(submission: Submission) -> str:
+    """The lane of a transaction."""
+    return TX_LANE if priority_of(submission) is Priority.ORDINARY else SAVING_LANE
 
 
 def instruction_of(effect: TellWorker, owner: Wallet, *, contribute_and_finalize: bool = True) -> Instruction:

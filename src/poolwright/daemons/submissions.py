@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Final, assert_never
 
+from poolwright.chain.budget import Priority
 from poolwright.poco import calls, ids
 from poolwright.poco.abi import decode_call, selector
 from poolwright.poco.deadlines import is_claimable, is_finalizable, is_reopenable
@@ -65,6 +66,27 @@ def obstacle_to(submission: Submission, task: OnchainTask, now: Timestamp) -> st
         case _:
             assert_never(submission)
     return "" if possible else f"{submission} is not possible: the task is {task.status.name} at {now}"
+
+
+def priority_of(
+    submission: Submission, task: OnchainTask | None = None, now: Timestamp | None = None
+) -> Priority:
+    """What a limit on fees means for a transaction, at last when the task's last work clock unit has begun.
+
+    `finalize` and `reopen` keep the pool's stake, which is lost when their time has passed, and `finalize`
+    earns the price of the work: they save more than they cost. `initialize` commits us to more; a claim gives
+    others their money back, at any time later as well, but not ours.
+    """
+    match submission:
+        case Submission.INITIALIZE | Submission.CLAIM | Submission.INITIALIZE_AND_CLAIM:
+            return Priority.ORDINARY
+        case Submission.FINALIZE | Submission.REOPEN:
+            if task is None or now is None:
+                return Priority.SAVING
+            ends = task.final_deadline if submission is Submission.FINALIZE else task.contribution_deadline
+            return Priority.URGENT if now >= ends - task.timeref else Priority.SAVING
+        case _:
+            assert_never(submission)
 
 
 def calldata(effect: Submit) -> bytes:

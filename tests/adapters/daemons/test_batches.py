@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from chain_market import BOUND, DEPLOYER, Everybody, everybody
+from poolwright.chain.budget import FeeLimits
 from poolwright.chain.rpc import Rpc
-from poolwright.chain.sender import MemoryTxJournal, TxPhase, TxRecord
+from poolwright.chain.sender import MemoryTxJournal, OverBudget, TxPhase, TxRecord
 from poolwright.daemons.batches import DONE, Batches
 from poolwright.daemons.submissions import GAS_EACH, members_of
 from poolwright.devnet.anvil import Anvil
@@ -21,7 +22,7 @@ from poolwright.devnet.contracts import Deployment, deploy
 from poolwright.poco import calls
 from poolwright.poco.ids import task_id
 from poolwright.poco.records import TaskStatus
-from poolwright.poco.types import DealId, Timestamp
+from poolwright.poco.types import DealId, Timestamp, Wei
 from poolwright.scheduler.effects import Submission, Submit
 
 pytestmark = pytest.mark.chain
@@ -49,6 +50,10 @@ async def rpc(anvil: Anvil) -> AsyncIterator[Rpc]:
 
 class Kept(MemoryTxJournal):
     """A journal that shows what it holds."""
+
+    @property
+    def all(self) -> list[TxRecord]:
+        return list(self._records.values())
 
     @property
     def sent(self) -> list[TxRecord]:
@@ -205,3 +210,44 @@ async def test_a_bag_of_100_tasks_survives_kill_9_between_journal_and_receipt(
 
 async def nonce(rpc: Rpc) -> int:
     return int(str(await rpc.call("eth_getTransactionCount", str(DEPLOYER.address), "latest")), 16)
+
+
+async def test_over_budget_a_bag_goes_as_far_as_the_budget_and_the_rest_waits(
+    rpc: Rpc, contracts: Deployment
+) -> None:
+    journal = Kept()
+    async with everybody(rpc, contracts, journal) as market:
+        deal_id, _ = await market.deal(volume=6)
+        await rpc.call("evm_setAutomine", False)
+        price = int(str(await rpc.call("eth_gasPrice")), 16)
+        spent = sum(record.fee or 0 for record in journal.all)
+        most_for_one = 430_000 * price * 13 // 10  # half as much again as the estimate, and 50 k gas
+        market.sender.budget.limits = FeeLimits(per_hour=Wei(spent + 3 * most_for_one))
+        together = batches(market)
+        asked = [
+            asyncio.create_task(together.submit(wish(deal_id, index, Submission.INITIALIZE)))
+            for index in range(6)
+        ]
+        async with asyncio.timeout(BOUND):
+            while len(market.sender.in_flight) < 3:  # noqa: ASYNC110  what health pages do
+                await asyncio.sleep(0.01)
+            held, _ = await asyncio.wait(asked, timeout=1)
+
+        assert len(held) == 3
+        assert all(isinstance(one.exception(), OverBudget) for one in held)
+        assert market.heads.current is not None
+        assert "fees per hour" in market.sender.budget.held(market.heads.current.timestamp)
+
+        await rpc.call("evm_setAutomine", True)
+        await rpc.call("evm_mine")
+        async with asyncio.timeout(BOUND):
+            first = await asyncio.gather(*(one for one in asked if one not in held))
+        await rpc.call("evm_increaseTime", 3_600)
+        await rpc.call("evm_mine")
+        newest = int(str(await rpc.call("eth_blockNumber")), 16)
+        await market.heads.beyond(newest - 1)
+        rest = await outcomes(market, [wish(deal_id, index) for index in range(6)])
+
+        assert first == [DONE] * 3
+        assert rest == [DONE] * 6
+        assert not market.sender.budget.held(market.heads.current.timestamp)

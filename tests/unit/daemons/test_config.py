@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from factories import address
+from poolwright.chain.budget import FeeLimits
 from poolwright.daemons.config import WalletConfig, password_of, scheduler_config, worker_config
 from poolwright.poco.errors import InputError
+from poolwright.poco.types import Wei
 
 HUB, POOL = address("hub"), address("pool")
 CHAIN = {
@@ -130,3 +132,26 @@ def test_password_that_cannot_be_read_names_where_it_was_looked_for(tmp_path: Pa
         password_of(missing, {})
     with pytest.raises(InputError, match="PASSWORD is not set"):
         password_of(unset, {})
+
+
+def test_limits_on_fees_are_none_unless_set_and_zero_is_a_limit() -> None:
+    assert scheduler_config(SCHEDULER).fees == FeeLimits()
+
+    limited = scheduler_config(
+        SCHEDULER
+        | {
+            "POOLWRIGHT_FEE_PER_TRANSACTION": "10",
+            "POOLWRIGHT_FEES_PER_HOUR": "0",
+            "POOLWRIGHT_FEES_PER_DAY": "1000",
+        }
+    )
+
+    assert limited.fees == FeeLimits(per_transaction=Wei(10), per_hour=Wei(0), per_day=Wei(1000))
+    with pytest.raises(InputError, match="cannot read POOLWRIGHT_FEES_PER_DAY"):
+        scheduler_config(SCHEDULER | {"POOLWRIGHT_FEES_PER_DAY": "much"})
+
+
+def test_workers_end_tasks_in_one_transaction_unless_the_operator_says_no() -> None:
+    assert scheduler_config(SCHEDULER).contribute_and_finalize
+    refused = scheduler_config(SCHEDULER | {"POOLWRIGHT_CONTRIBUTE_AND_FINALIZE": "false"})
+    assert not refused.contribute_and_finalize
