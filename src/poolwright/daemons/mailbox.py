@@ -8,6 +8,7 @@ everything up to a number as done. Between any two of these a connection may bre
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Generic, TypeVar
@@ -24,6 +25,7 @@ class Mailbox(Generic[Letter]):
         self._store = store
         self._lane = lane
         self._letters: deque[tuple[EffectId, Letter]] = deque()
+        self._posted_at: dict[EffectId, float] = {}
         self._changed = asyncio.Event()
         self._reader = 0
 
@@ -33,7 +35,13 @@ class Mailbox(Generic[Letter]):
     def post(self, number: EffectId, letter: Letter) -> None:
         """Add a committed letter; numbers ascend."""
         self._letters.append((number, letter))
+        self._posted_at[number] = time.monotonic()
         self._changed.set()
+
+    def first_sent(self, number: EffectId) -> float | None:
+        """Seconds from a letter's posting to now, when it is sent for the first time; None after that."""
+        posted_at = self._posted_at.pop(number, None)
+        return None if posted_at is None else time.monotonic() - posted_at
 
     async def confirm(self, upto: int) -> None:
         """The other side has everything up to this number: forget it, durably.
@@ -43,6 +51,7 @@ class Mailbox(Generic[Letter]):
         through: EffectId | None = None
         while self._letters and self._letters[0][0] <= upto:
             through, _ = self._letters.popleft()
+            self._posted_at.pop(through, None)
         if through is not None:
             await self._store.commit(Commit(done_through={self._lane: through}))
 

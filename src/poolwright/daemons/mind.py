@@ -132,6 +132,9 @@ class Observer:
     def committed(self, *, events: int, seconds: float) -> None:
         """A batch took this long to become durable."""
 
+    def commit_refused(self, reason: str) -> None:
+        """The store did not take a batch; it is tried again."""
+
     def carried_out(self, lane_kind: str, *, outcome: str, seconds: float) -> None:
         """An effect has ended: "done", "gave up" or "broken"."""
 

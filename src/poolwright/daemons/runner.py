@@ -315,6 +315,7 @@ class Runner(Generic[State, Event, Effect]):
                 return await self._store.commit(commit)
             except Unavailable as problem:
                 attempt += 1
+                self._observer.commit_refused(str(problem))
                 if attempt >= self._limits.commit_attempts:
                     raise
                 log.error("commit refused, trying again", mind=self._mind.name, reason=str(problem))

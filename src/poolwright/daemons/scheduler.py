@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Final
@@ -25,6 +26,7 @@ from poolwright.chain.wallet import Wallet
 from poolwright.daemons.chain_clock import HeadsClock, LogsClock
 from poolwright.daemons.chain_watch import CURSOR_MARK, TOPICS, ChainWatch, was_told
 from poolwright.daemons.config import SchedulerConfig
+from poolwright.daemons.health import ChainProgress
 from poolwright.daemons.home import (
     at_home,
     at_server,
@@ -37,15 +39,15 @@ from poolwright.daemons.mailbox import Mailboxes
 from poolwright.daemons.runner import Runner
 from poolwright.daemons.scheduler_api import SchedulerApi
 from poolwright.daemons.scheduler_hands import LANES, SchedulerHands, instruction_of
+from poolwright.daemons.scheduler_metrics import MeteredTxJournal, SchedulerMetrics, Sights
 from poolwright.daemons.scheduler_mind import SchedulerMind
 from poolwright.daemons.sessions import Sessions
 from poolwright.daemons.standby import Doors, Standby
 from poolwright.daemons.together import first_of
-from poolwright.daemons.tx_journal import StoreTxJournal
 from poolwright.poco.errors import InputError
 from poolwright.poco.types import BlockStamp, Hash32, Timestamp
 from poolwright.scheduler.effects import Effect, TellWorker
-from poolwright.scheduler.events import PoolEvent
+from poolwright.scheduler.events import ChainDealMatched, PoolEvent
 from poolwright.scheduler.pool import Pool
 from poolwright.serving.http import SHUTDOWN_SECONDS, listen, serve, url_of
 from poolwright.serving.logs import log_json
@@ -111,6 +113,7 @@ async def _lead(
     )
     await heads.beyond(None)
     cursor = await _cursor(store)
+    metrics, progress = SchedulerMetrics(), ChainProgress(cursor)
     clock = LogsClock(cursor.timestamp if cursor else Timestamp(0))
     sender = await transaction_sender(
         stack, rpc, wallet, heads, MeteredTxJournal(store, metrics), config.chain, config.fees
@@ -129,7 +132,7 @@ async def _lead(
     )
     mind = SchedulerMind(check_invariants=config.check_invariants)
     runner: Runner[Pool, PoolEvent, Effect] = Runner(
-        mind=mind, hands=hands, store=store, clock=clock, lanes=LANES
+        mind=mind, hands=hands, store=store, clock=clock, lanes=LANES, observer=metrics
     )
     await runner.start()
     stack.push_async_callback(runner.stop)
@@ -146,6 +149,7 @@ async def _lead(
         instruction_of=lambda effect: instruction_of(
             effect, wallet, contribute_and_finalize=config.contribute_and_finalize
         ),
+        dispatched=metrics.dispatched,
     )
     sessions.expect(runner.state.workers)
     api = SchedulerApi(
@@ -182,8 +186,9 @@ async def _lead(
     doors.behind = api.app()
     await first_of(
         *([] if shared is None else [shared.watch()]),
-        _follow_chain(config, rpc, heads, cursor, clock, runner, watch),
+        _follow_chain(config, rpc, heads, cursor, clock, runner, watch, metrics, progress),
         sessions.watch_silence(),
+        metrics.watch_loop(),
         runner.wait(),
     )
 
@@ -225,6 +230,8 @@ async def _follow_chain(
     clock: LogsClock,
     runner: Runner[Pool, PoolEvent, Effect],
     watch: ChainWatch,
+    metrics: SchedulerMetrics,
+    progress: ChainProgress,
 ) -> None:
     """Turn logs into facts, for ever, and let time pass with them. Raises ChainReorganised."""
     stored = cursor.number if cursor else config.start_block - 1
@@ -234,6 +241,10 @@ async def _follow_chain(
         if facts or batch.upto.number - stored >= IDLE_BLOCKS:
             await runner.put(*facts, marks={CURSOR_MARK: codec.encode(batch.upto)})
             stored = batch.upto.number
+        for fact in facts:
+            if isinstance(fact, ChainDealMatched):
+                metrics.deal_taken(fact.at)
+        progress.took(batch.upto)
         await clock.advance(batch.upto.timestamp)
 
 
@@ -283,9 +294,9 @@ def _health(
     ]
     told = [str(trouble) for trouble in troubles if trouble is not None]
     return {
-        "status": "ok" if heads.trouble is None else "degraded",
+        "status": "degraded" if told else "ok",
         "role": "leader",
-        "trouble": None if heads.trouble is None else str(heads.trouble),
+        "trouble": "; ".join(told) or None,
         "version": __version__,
         "workerpool": str(config.workerpool),
         "wallet": str(wallet.address),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -25,7 +25,7 @@ from poolwright.poco.errors import InputError, PeerError, PoolwrightError
 from poolwright.poco.types import Address, Hash32, TaskId, Timestamp, WorkerAddress
 from poolwright.scheduler import view
 from poolwright.scheduler.pool import Pool
-from poolwright.scheduler.task import Phase, Task
+from poolwright.scheduler.task import Task
 from poolwright.serving.bodies import read_bounded
 from poolwright.serving.http import CLOSING, error_body, status_of
 from poolwright.serving.patience import CLIENT_SECONDS
@@ -71,6 +71,7 @@ class SchedulerApi:
         chain_id: int,
         workerpool: Address,
         workers_allowed: frozenset[Address],
+        metrics: Callable[[], bytes],
         health: Health,
     ) -> None:
         self._pool = pool
@@ -81,7 +82,7 @@ class SchedulerApi:
         self._workerpool = workerpool
         self._workers_allowed = workers_allowed
         self._health = health
-        self._metrics = _Metrics()
+        self._metrics = metrics
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -111,7 +112,7 @@ class SchedulerApi:
         return PlainTextResponse(__version__)
 
     async def metrics(self, _: Request) -> Response:
-        return Response(self._metrics.text(self._pool(), self._sessions), media_type=CONTENT_TYPE_LATEST)
+        return Response(self._metrics(), media_type=CONTENT_TYPE_LATEST)
 
     async def pool(self, _: Request) -> Response:
         return JSONResponse(view.pool_model(self._pool()))
@@ -219,31 +220,6 @@ class _Connect:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._api.connect(WebSocket(scope, receive, send))
-
-
-class _Metrics:
-    """Gauges computed from the state when they are asked for."""
-
-    def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._tasks = Gauge("poolwright_tasks", "Tasks by phase", ["phase"], registry=self._registry)
-        self._workers = Gauge("poolwright_workers_connected", "Connected workers", registry=self._registry)
-        self._slots = Gauge("poolwright_slots", "Slots of workers", ["state"], registry=self._registry)
-        self._refused = Gauge("poolwright_refused", "Refused messages", ["code"], registry=self._registry)
-
-    def text(self, pool: Pool, sessions: Sessions) -> bytes:
-        counts = dict.fromkeys(Phase, 0)
-        for task in pool.tasks.values():
-            counts[task.phase] += 1
-        for phase, count in counts.items():
-            self._tasks.labels(phase.value).set(count)
-        workers = pool.workers.values()
-        self._workers.set(len(sessions.connected))
-        self._slots.labels("free").set(sum(worker.free_slots for worker in workers))
-        self._slots.labels("computing").set(sum(len(worker.computing) for worker in workers))
-        for code, count in sessions.refused.items():
-            self._refused.labels(code).set(count)
-        return generate_latest(self._registry)
 
 
 def iso_date(at: Timestamp) -> str:

@@ -27,7 +27,7 @@ from poolwright.poco import consensus
 from poolwright.poco.errors import PeerError, PoolwrightError
 from poolwright.poco.types import Hash32, Timestamp, WorkerAddress
 from poolwright.scheduler import screening
-from poolwright.scheduler.effects import TellWorker
+from poolwright.scheduler.effects import TellWorker, TellWorkerStart
 from poolwright.scheduler.events import PoolEvent, WorkerConnected, WorkerReported, WorkerWentSilent
 from poolwright.scheduler.pool import Pool, Worker
 from poolwright.scheduler.screening import Reason
@@ -152,7 +152,9 @@ class Sessions:
         silence_seconds: float,
         chain_now: Callable[[], Timestamp],
         instruction_of: Callable[[TellWorker], Instruction],
+        dispatched: Callable[[float], None] = lambda _: None,
     ) -> None:
+        """`dispatched` is told how many seconds an order to start was on its way to the connection."""
         self._store = store
         self._mailboxes = mailboxes
         self._inbox = inbox
@@ -163,6 +165,7 @@ class Sessions:
         self._silence_seconds = silence_seconds
         self._chain_now = chain_now
         self._instruction_of = instruction_of
+        self._dispatched = dispatched
         self._peers: dict[WorkerAddress, _Peer] = {}
         self._heard_at: dict[WorkerAddress, float] = {}
         """When each worker that is not silent was last heard."""
@@ -301,6 +304,9 @@ class Sessions:
     async def _send_instructions(self, socket: WebSocket, mailbox: Mailbox[TellWorker]) -> None:
         async for number, effect in mailbox.letters():
             await _send(socket, Instructed(sequence=number, instruction=self._instruction_of(effect)))
+            waited = mailbox.first_sent(number)
+            if waited is not None and isinstance(effect, TellWorkerStart):
+                self._dispatched(waited)
 
     async def _listen(
         self,

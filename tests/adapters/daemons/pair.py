@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -25,11 +25,21 @@ from poolwright.daemons.scheduler import http_server
 from poolwright.daemons.scheduler_api import SchedulerApi
 from poolwright.daemons.scheduler_hands import LANES, instruction_of
 from poolwright.daemons.scheduler_link import LogQueue, SchedulerLink
+from poolwright.daemons.scheduler_metrics import SchedulerMetrics, Sights
 from poolwright.daemons.scheduler_mind import SchedulerMind
 from poolwright.daemons.sessions import Sessions, lane_of
 from poolwright.daemons.together import Latest
 from poolwright.daemons.worker_mind import WorkerMind
-from poolwright.poco.types import Address, Hash32, TaskId, Timestamp, WorkerAddress
+from poolwright.poco.types import (
+    Address,
+    BlockHash,
+    BlockNumber,
+    BlockStamp,
+    Hash32,
+    TaskId,
+    Timestamp,
+    WorkerAddress,
+)
 from poolwright.scheduler import effects as scheduler_effects
 from poolwright.serving.http import listen, serve, url_of
 from poolwright.store.memory import MemoryStore
@@ -44,6 +54,7 @@ OWNER = Wallet(b"\x01" * 32)
 RESULTS_URL = "http://results.invalid"
 PATIENCE_SECONDS = 10
 NOW = Timestamp(START + 50)
+HEAD = BlockStamp(BlockNumber(40), BlockHash(hash32("block 40")), NOW)
 MESSAGES = (
     scheduler_effects.TellWorkerStart,
     scheduler_effects.TellWorkerReveal,
@@ -184,14 +195,21 @@ class SchedulerSide:
         results_url: str = RESULTS_URL,
         workers_allowed: frozenset[Address] = frozenset(),
         cut_when: Callable[[int], bool] = lambda _: False,
+        health: Callable[[], Mapping[str, object]] = lambda: {"status": "ok"},
     ) -> None:
         self.store = store
         self._listener = listen("127.0.0.1", port, setting="port")
         self.url = url_of(self._listener)
         self.port = int(self._listener.getsockname()[1])
+        self.metrics = SchedulerMetrics()
         mailboxes: Mailboxes[Any] = Mailboxes(store)
         self.runner: Runner[Any, Any, Any] = Runner(
-            SchedulerMind(check_invariants=True), SchedulerTwinHands(mailboxes), store, Clock(), lanes=LANES
+            SchedulerMind(check_invariants=True),
+            SchedulerTwinHands(mailboxes),
+            store,
+            Clock(),
+            lanes=LANES,
+            observer=self.metrics,
         )
         self.sessions = Sessions(
             store=store,
@@ -204,6 +222,20 @@ class SchedulerSide:
             silence_seconds=silence_seconds,
             chain_now=Clock().now,
             instruction_of=lambda effect: instruction_of(effect, OWNER),
+            dispatched=self.metrics.dispatched,
+        )
+        self.metrics.look_at(
+            Sights(
+                pool=lambda: self.runner.state,
+                sessions=self.sessions,
+                in_flight=lambda: self.runner.in_flight,
+                waiting=lambda: self.runner.waiting,
+                stopped=lambda: len(self.runner.stopped_tasks),
+                transactions=lambda: 2,
+                money=lambda: (7, 3),
+                head=lambda: HEAD,
+                followed=lambda: HEAD,
+            )
         )
         api = SchedulerApi(
             pool=lambda: self.runner.state,
@@ -213,7 +245,8 @@ class SchedulerSide:
             chain_id=CHAIN_ID,
             workerpool=WORKERPOOL,
             workers_allowed=workers_allowed,
-            health=lambda: {"status": "ok"},
+            metrics=self.metrics.text,
+            health=health,
         )
         self.scissors = Scissors(api.app(), cut_when)
         self._server = http_server(self.scissors)
