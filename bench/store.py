@@ -1,7 +1,9 @@
 """Durable events: each with an effect in the outbox and the end of an earlier effect, fsync on.
 
-Floor: a raw file to which the bytes of one such event are appended and flushed by fdatasync, one after the
-other. A caller alone should come near to it; many at the same time pass it: one flush serves them all.
+Floor of SQLite: a raw file to which the bytes of one such event are appended and flushed by fdatasync, one
+after the other. A caller alone should come near to it; many at the same time pass it: one flush serves them
+all. Floor of PostgreSQL: the same bytes by plain INSERTs into one table, as many in a transaction as there
+are callers, on the same server, which flushes.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+import psycopg
 import structlog
+from tests.databases import lead, postgresql
 
 from bench.harness import Figure, bench
 from poolwright.daemons.mind import Step
@@ -27,6 +31,7 @@ from poolwright.store.port import Commit, EffectId, EffectRow, EventRow, Store
 from poolwright.store.sqlite import SqliteStore
 
 GOAL_PER_SECOND = 5_000
+POSTGRES_GOAL_PER_SECOND = 3_000
 SECONDS = 1.5
 ROUNDS = 3
 CALLERS = 1_000
@@ -65,8 +70,28 @@ async def _commit_for_a_while(store: Store, name: int, until: float) -> int:
     return count
 
 
-async def _commits(path: Path, callers: int) -> float:
-    store = await SqliteStore.open(path)
+async def _sqlite_commits(path: Path, callers: int) -> float:
+    return await _commits(await SqliteStore.open(path), callers)
+
+
+async def _postgres_commits(url: str, callers: int) -> float:
+    return await _commits(await lead(url), callers)
+
+
+def _inserts(url: str, together: int) -> float:
+    """Plain INSERTs of one event's bytes per second, so many in each transaction."""
+    row = b"x" * (2 * len(BODY) + 200)
+    with psycopg.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE IF NOT EXISTS floor (id bigserial PRIMARY KEY, body bytea NOT NULL)")
+        started, count = time.perf_counter(), 0
+        while time.perf_counter() - started < SECONDS:
+            with connection.transaction():
+                cursor.executemany("INSERT INTO floor (body) VALUES (%b)", [(row,)] * together)
+            count += together
+        return count / (time.perf_counter() - started)
+
+
+async def _commits(store: Store, callers: int) -> float:
     started = time.perf_counter()
     counts = await asyncio.gather(
         *[_commit_for_a_while(store, name, started + SECONDS) for name in range(callers)]
@@ -177,8 +202,8 @@ def store() -> Iterator[Figure]:
     """Durable events per second: one caller, many callers, and through the loop of a mind."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     measures: dict[str, Callable[[Path], Coroutine[object, object, float]]] = {
-        "store.events_one_caller": lambda path: _commits(path, 1),
-        UNDER_LOAD: lambda path: _commits(path, CALLERS),
+        "store.events_one_caller": lambda path: _sqlite_commits(path, 1),
+        UNDER_LOAD: lambda path: _sqlite_commits(path, CALLERS),
         f"store.mind_events_{CALLERS}_callers": lambda path: _run_mind(path, CALLERS),
     }
     best = dict.fromkeys(measures, 0.0)
@@ -199,3 +224,25 @@ def store() -> Iterator[Figure]:
             goal=wants,
             is_met=not wants or rate > GOAL_PER_SECOND,
         )
+    yield from _postgres()
+
+
+def _postgres() -> Iterator[Figure]:
+    """The same on PostgreSQL, by one caller and by many."""
+    best: dict[int, float] = dict.fromkeys((1, CALLERS), 0.0)
+    floors = dict(best)
+    with postgresql(fsync=True, beside=Path.cwd()) as cluster:
+        for _ in range(ROUNDS):
+            for callers in best:
+                floors[callers] = max(floors[callers], _inserts(cluster.url, callers))
+                rate = asyncio.run(_postgres_commits(cluster.database(), callers))
+                best[callers] = max(best[callers], rate)
+    yield Figure(name="store.postgres_one_caller", value=best[1], unit="1/s", floor=floors[1])
+    yield Figure(
+        name=f"store.postgres_{CALLERS}_callers",
+        value=best[CALLERS],
+        unit="1/s",
+        floor=floors[CALLERS],
+        goal=f"over {POSTGRES_GOAL_PER_SECOND:,}/s under load",
+        is_met=best[CALLERS] > POSTGRES_GOAL_PER_SECOND,
+    )
