@@ -11,12 +11,13 @@ import asyncio
 import multiprocessing
 import multiprocessing.connection
 import resource
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import uvloop
 
@@ -330,21 +331,38 @@ def publish() -> Iterator[Figure]:
 # --- a million orders ---------------------------------------------------------------------------------------
 
 
+class Held(NamedTuple):
+    """What holding many orders costs."""
+
+    megabytes: float
+    first_page_us: float
+    """The first page of a filter that nobody asked for yet."""
+    page_us: float
+
+
 def _hold(count: int, pipe: multiprocessing.connection.Connection) -> None:
-    """Hold so many orders and tell megabytes, and microseconds of a page."""
+    """Hold so many orders and tell what it costs."""
     book = Book()
     book.restore(some_listings(count), rich_owners())
     shelf = book.shelves[Kind.WORKERPOOL]
+    firsts = []
+    for category in range(5):
+        for trust in range(2):
+            new = Query(kind=Kind.WORKERPOOL, workerpool=ANYBODY, category=category, min_trust=trust)
+            started = time.perf_counter()
+            if len(shelf.page(new).listings) != 20:
+                raise AssertionError("a page is not full")
+            firsts.append(time.perf_counter() - started)
     query = Query(kind=Kind.WORKERPOOL, workerpool=ANYBODY, category=2)
-    shelf.page(query)
     started = time.perf_counter()
     for number in range(2000):
         shelf.page(query, skip=number % 100 * 20)
-    page = (time.perf_counter() - started) / 2000 * 1e6
-    pipe.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, page))
+    page = (time.perf_counter() - started) / 2000
+    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    pipe.send(Held(megabytes, statistics.median(firsts) * 1e6, page * 1e6))
 
 
-def _held(count: int) -> tuple[float, float]:
+def _held(count: int) -> Held:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_hold, args=(count, theirs), daemon=True)
@@ -352,7 +370,7 @@ def _held(count: int) -> tuple[float, float]:
     try:
         if not ours.poll(900):
             raise AssertionError("the book was not filled in time")
-        found: tuple[float, float] = ours.recv()
+        found: Held = ours.recv()
         return found
     finally:
         process.kill()
@@ -361,27 +379,29 @@ def _held(count: int) -> tuple[float, float]:
 
 @bench("market.million")
 def million() -> Iterator[Figure]:
-    """Memory of 1,000,000 open orders, and the look-up of a page beside that out of 100,000."""
+    """Memory of 1,000,000 open orders, and the look-up of pages beside those out of 100,000."""
     text = sum(len(pack_order(each)) for each in some_listings(1000)) * 1000 / 1e6
-    few, page_of_few = _held(OPEN_ORDERS)
-    many, page_of_many = _held(MILLION)
-    del few
+    few, many = _held(OPEN_ORDERS), _held(MILLION)
     yield Figure(
         name="market.million_memory",
-        value=many,
+        value=many.megabytes,
         unit="MB",
         floor=text,
         goal="under 1,000 MB",
-        is_met=many < 1000,
+        is_met=many.megabytes < 1000,
     )
-    yield Figure(
-        name="market.million_page",
-        value=page_of_many,
-        unit="us",
-        floor=page_of_few,
-        goal="within 2x of 100,000 orders",
-        is_met=page_of_many < 2 * page_of_few,
-    )
+    for name, of_many, of_few in (
+        ("market.million_page", many.page_us, few.page_us),
+        ("market.million_first_page", many.first_page_us, few.first_page_us),
+    ):
+        yield Figure(
+            name=name,
+            value=of_many,
+            unit="us",
+            floor=of_few,
+            goal="within 2x of 100,000 orders",
+            is_met=of_many < 2 * of_few,
+        )
 
 
 # --- the watcher --------------------------------------------------------------------------------------------

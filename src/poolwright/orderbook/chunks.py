@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from poolwright.orderbook.listing import Entry, Listing, Place
@@ -20,12 +20,10 @@ class SortedListings:
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         """Take entries that are sorted already."""
-        source = iter(entries)
         self._runs: list[list[Entry]] = []
-        while run := list(islice(source, RUN)):
-            self._runs.append(run)
-        self._firsts: list[Entry] = [run[0] for run in self._runs]
-        self._length = sum(map(len, self._runs))
+        self._firsts: list[Entry] = []
+        self._length = 0
+        self.extend(entries)
 
     def __len__(self) -> int:
         return self._length
@@ -33,9 +31,31 @@ class SortedListings:
     def __iter__(self) -> Iterator[Listing]:
         return (entry[3] for run in self._runs for entry in run)
 
-    def entries(self) -> Iterator[Entry]:
-        """The entries in order, from which another sorted list can be made."""
-        return (entry for run in self._runs for entry in run)
+    def entries(self, behind: Place | None = None) -> Iterator[Entry]:
+        """The entries in order, all or those behind a place; another sorted list can be made of them."""
+        if behind is None:
+            return chain.from_iterable(self._runs)
+        number, at = self._behind(behind)
+        return chain.from_iterable(
+            islice(run, at if place == number else 0, None)
+            for place, run in enumerate(islice(self._runs, number, None), number)
+        )
+
+    def first(self) -> Listing:
+        """The first of them. Raises IndexError when there is none."""
+        return self._runs[0][0][3]
+
+    def last(self) -> Listing:
+        """The last of them. Raises IndexError when there is none."""
+        return self._runs[-1][-1][3]
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        """Put sorted entries behind all others."""
+        source = iter(entries)
+        while run := list(islice(source, RUN)):
+            self._runs.append(run)
+            self._firsts.append(run[0])
+            self._length += len(run)
 
     def add(self, entry: Entry) -> None:
         """Put a listing into its place; it must not be there yet. Lists share one entry per listing."""
@@ -81,10 +101,14 @@ class SortedListings:
 
     def after(self, place: Place, count: int) -> list[Listing]:
         """At most `count` listings that stand behind this place, whether or not one stands there."""
+        return self._from(*self._behind(place), count)
+
+    def _behind(self, place: Place) -> tuple[int, int]:
+        """Run and position behind a place, whether or not a listing stands there."""
         number, at = self._find(place)
         if number < len(self._runs) and self._runs[number][at][:3] == place:
             at += 1
-        return self._from(number, at, count)
+        return number, at
 
     def _from(self, number: int, at: int, count: int) -> list[Listing]:
         found: list[Listing] = []

@@ -1,29 +1,39 @@
 """The open orders of one kind, sorted, so that any page of any filter is found without looking at all.
 
-Three sorts of sorted lists:
+Four sorts of sorted lists:
 
     all                      every open order
     of one resource, signer, category      made with the first such order, gone with the last
+    of one shape             the same; all that filters tell orders apart by, see `views`
     views                    the answer to one filter, kept up to date while it is among the recently asked
 
-A filter is first answered from the narrowest list of the first two sorts; what it admits becomes a view,
-which costs one pass once and then a bisection per change. A view is told of changes only within its narrowest
-list, so thousands of views on different resources do not slow a publication down.
+A filter that names a resource or a signer is answered by a pass over that short list. Any other is answered
+from the shapes that it admits, and found only as far as it is read: the first page of a new filter costs the
+same whether the shelf holds a thousand orders or a million, as long as they are of few shapes. The answer
+becomes a view, which costs a bisection per change. A view is told of changes only within its narrowest list,
+so thousands of views on different resources do not slow a publication down.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from itertools import islice
+from typing import Final, TypeAlias, TypeVar
 
 from poolwright.orderbook.chunks import SortedListings
 from poolwright.orderbook.listing import Entry, Kind, Listing, Place, entry_of, place_of
 from poolwright.orderbook.query import Query
+from poolwright.orderbook.views import Shape, View, admitted, is_told_by_shape, merged, shape_of
 from poolwright.poco.types import Address
+
+KeyT = TypeVar("KeyT")
 
 SMALL: Final = 64
 """A list this short is searched each time rather than viewed."""
+
+FIRST_STEP: Final = 256
+"""Orders that a new view finds beyond those it is asked for; the next steps double what it has."""
 
 Key: TypeAlias = tuple[str, Address | int | None]
 """Name of a sorted list: ("resource", address), ("signer", address), ("category", number), ("all", None)."""
@@ -48,8 +58,9 @@ class Shelf:
 
     def __init__(self, *, max_views: int = 512, max_viewed: int = 2_000_000) -> None:
         self._lists: dict[Key, SortedListings] = {ALL: SortedListings()}
-        self._views: OrderedDict[Query, tuple[Key, SortedListings]] = OrderedDict()
-        self._key_to_views: dict[Key, dict[Query, SortedListings]] = {}
+        self._shapes: dict[Shape, SortedListings] = {}
+        self._views: OrderedDict[Query, tuple[Key, View]] = OrderedDict()
+        self._key_to_views: dict[Key, dict[Query, View]] = {}
         self._viewed = 0
         self._max_views = max_views
         self._max_viewed = max_viewed
@@ -79,47 +90,69 @@ class Shelf:
         """Put an open order on the shelf."""
         self.version += 1
         entry = entry_of(listing)
+        _put(self._shapes, shape_of(listing), entry)
         for key in _keys(listing):
-            found = self._lists.get(key)
-            if found is None:
-                found = self._lists[key] = SortedListings()
-            found.add(entry)
+            _put(self._lists, key, entry)
             for query, view in self._key_to_views.get(key, _NO_VIEWS).items():
                 if query.admits(listing):
-                    view.add(entry)
-                    self._viewed += 1
+                    self._viewed += view.add(entry)
 
     def remove(self, listing: Listing) -> None:
         """Take an order off the shelf, with the values that it had when it was put there."""
         self.version += 1
         place = place_of(listing)
+        _take(self._shapes, shape_of(listing), place)
         for key in _keys(listing):
-            found = self._lists[key]
-            found.remove(place)
-            if not found and key is not ALL:
-                del self._lists[key]
+            _take(self._lists, key, place)
             for query, view in self._key_to_views.get(key, _NO_VIEWS).items():
                 if query.admits(listing):
-                    view.remove(place)
-                    self._viewed -= 1
+                    self._viewed -= view.remove(place)
 
     def page(self, query: Query, *, skip: int = 0, after: Place | None = None, count: int = 20) -> Page:
         """The orders that the query admits: at most `count`, after the first `skip` or behind a place."""
-        answer = self.answer(query)
-        found = answer.after(after, count) if after is not None else answer.slice(skip, count)
-        return Page(listings=found, count=len(answer))
+        view = self._view(query)
+        if after is None:
+            self._reach(query, view, skip + count)
+            return Page(listings=view.kept.slice(skip, count), count=view.count)
+        found = view.kept.after(after, count)
+        if len(found) < count and not view.is_complete:  # the page goes on behind what is kept
+            place = place_of(found[-1]) if found else max(after, view.frontier or after)
+            rest = merged(admitted(self._shapes.items(), query), place)
+            found += [entry[3] for entry in islice(rest, count - len(found))]
+        return Page(listings=found, count=view.count)
 
     def answer(self, query: Query) -> SortedListings:
         """All orders that the query admits, sorted."""
+        view = self._view(query)
+        self._reach(query, view, view.count)
+        return view.kept
+
+    def _view(self, query: Query) -> View:
         kept = self._views.get(query)
         if kept is not None:
             self._views.move_to_end(query)
             return kept[1]
         key, narrowest = self._narrowest(query)
-        view = _filtered(narrowest, query)
+        if len(narrowest) > len(self._shapes) and is_told_by_shape(query):
+            view = View(SortedListings(), sum(map(len, admitted(self._shapes.items(), query))))
+        else:
+            found = _filtered(narrowest, query)
+            view = View(found, len(found))
         if len(narrowest) > SMALL:
             self._keep(key, query, view)
         return view
+
+    def _reach(self, query: Query, view: View, wanted: int) -> None:
+        """Let a view keep at least so many orders, if there are so many."""
+        missing = min(wanted, view.count) - len(view.kept)
+        if missing <= 0:
+            return
+        step = max(missing, len(view.kept), FIRST_STEP)
+        before = len(view.kept)
+        view.extend(merged(admitted(self._shapes.items(), query), view.frontier), step)
+        if query in self._views:
+            self._viewed += len(view.kept) - before
+            self._forget()
 
     def _narrowest(self, query: Query) -> tuple[Key, SortedListings]:
         keys = [ALL]
@@ -131,15 +164,19 @@ class Shelf:
             keys.append(("category", query.category))
         return min(((key, self._lists.get(key, _NONE)) for key in keys), key=lambda each: len(each[1]))
 
-    def _keep(self, key: Key, query: Query, view: SortedListings) -> None:
+    def _keep(self, key: Key, query: Query, view: View) -> None:
         self._views[query] = (key, view)
         self._key_to_views.setdefault(key, {})[query] = view
-        self._viewed += len(view)
+        self._viewed += len(view.kept)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop the views that were not asked for longest, until the others fit."""
         while len(self._views) > self._max_views or (
             self._viewed > self._max_viewed and len(self._views) > 1
         ):
             old, (old_key, forgotten) = self._views.popitem(last=False)
-            self._viewed -= len(forgotten)
+            self._viewed -= len(forgotten.kept)
             views = self._key_to_views[old_key]
             del views[old]
             if not views:
@@ -148,7 +185,7 @@ class Shelf:
 
 _NONE: Final = SortedListings()
 """Stands for a list that nobody made; never added to."""
-_NO_VIEWS: Final[dict[Query, SortedListings]] = {}
+_NO_VIEWS: Final[dict[Query, View]] = {}
 _IN_CATEGORIES: Final = (Kind.WORKERPOOL, Kind.REQUEST)
 
 
@@ -156,6 +193,20 @@ def _keys(listing: Listing) -> tuple[Key, ...]:
     terms = listing.terms
     keys: tuple[Key, ...] = (ALL, ("resource", terms.resource), ("signer", listing.signer))
     return (*keys, ("category", terms.category)) if terms.kind in _IN_CATEGORIES else keys
+
+
+def _put(lists: dict[KeyT, SortedListings], key: KeyT, entry: Entry) -> None:
+    found = lists.get(key)
+    if found is None:
+        found = lists[key] = SortedListings()
+    found.add(entry)
+
+
+def _take(lists: dict[KeyT, SortedListings], key: KeyT, place: Place) -> None:
+    found = lists[key]
+    found.remove(place)
+    if not found and key is not ALL:
+        del lists[key]
 
 
 def _filtered(source: SortedListings, query: Query) -> SortedListings:
