@@ -73,6 +73,7 @@ def deal_terms(
     start: Timestamp = START,
     timeref: Seconds = TIMEREF,
     has_callback: bool = False,
+    oddities: tuple[str, ...] = (),
 ) -> events.DealTerms:
     return events.DealTerms(
         deal_id=DealId(hash32(name)),
@@ -86,6 +87,7 @@ def deal_terms(
         app=address("app"),
         has_callback=has_callback,
         workerpool_price=NRlc(10**9),
+        oddities=oddities,
     )
 
 

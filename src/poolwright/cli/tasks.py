@@ -192,6 +192,8 @@ def _chapter_lines(told: ToldChapter) -> list[str]:
     chapter = told.chapter
     lines = [f"{dated(chapter.at)}  #{chapter.number}  {_event_words(told)}"]
     lines += [f"    {_mover(move):<{WIDTH}}{_move_words(move)}" for move in chapter.moves]
+    terms = getattr(chapter.event, "terms", None)
+    lines += [f"    {'odd':<{WIDTH}}{oddity}" for oddity in (terms.oddities if terms else ())]
     if chapter.ignored is not None:
         lines.append(f"    {'ignored':<{WIDTH}}{chapter.ignored}")
     lines += [f"    {'asked for':<{WIDTH}}{_wish_words(wish)}" for wish in told.wishes]

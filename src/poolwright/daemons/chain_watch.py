@@ -16,10 +16,20 @@ import structlog
 from poolwright.chain.logs import LogBatch
 from poolwright.chain.reads import HubReader
 from poolwright.chain.rpc import back_off
+from poolwright.daemons.oddities import oddities
 from poolwright.poco import consensus, events, ids
 from poolwright.poco.deadlines import reveal_deadline
 from poolwright.poco.errors import PoolwrightError
-from poolwright.poco.types import Address, BlockStamp, DealId, Hash32, TaskId, TxHash, WorkerAddress
+from poolwright.poco.types import (
+    Address,
+    BlockStamp,
+    DealId,
+    Hash32,
+    TaskId,
+    Timestamp,
+    TxHash,
+    WorkerAddress,
+)
 from poolwright.scheduler.events import (
     ChainDealMatched,
     ChainRef,
@@ -106,10 +116,12 @@ class ChainWatch:
             ref = ChainRef(block=entry.block.number, tx_hash=entry.tx_hash)
             if isinstance(event, events.SchedulerNotice):
                 if event.workerpool == self._workerpool:
-                    terms = await self._terms(event.deal_id, entry.block)
+                    terms = await self._terms(event.deal_id, entry.block, batch.upto.timestamp)
                     if await self._is_forgotten(terms):
                         log.info("deal of the past", deal=str(event.deal_id), block=str(entry.block))
                         continue
+                    for oddity in terms.oddities:
+                        log.warning("odd deal", deal=str(event.deal_id), oddity=oddity)
                     facts.append(ChainDealMatched(at=entry.block.timestamp, terms=terms, ref=ref))
                     fresh.update(
                         (ids.task_id(terms.deal_id, index), terms)
@@ -201,7 +213,7 @@ class ChainWatch:
     async def _weight(self, worker: Address, block: BlockStamp) -> int:
         return consensus.weight(await _patiently(lambda at: self._hub.score(worker, at=at), block))
 
-    async def _terms(self, deal_id: DealId, block: BlockStamp) -> DealTerms:
+    async def _terms(self, deal_id: DealId, block: BlockStamp, now: Timestamp) -> DealTerms:
         deal = await _patiently(lambda at: self._hub.deal(deal_id, at=at), block)
         category = await _patiently(lambda at: self._hub.category(deal.category, at=at), block)
         return DealTerms(
@@ -216,6 +228,13 @@ class ChainWatch:
             app=deal.app.pointer,
             has_callback=bool(deal.callback),
             workerpool_price=deal.workerpool.price,
+            oddities=oddities(
+                tag=deal.tag,
+                params=deal.params,
+                start_time=deal.start_time,
+                timeref=category.timeref,
+                now=now,
+            ),
         )
 
 

@@ -53,6 +53,8 @@ class DealTerms:
     app: Address
     has_callback: bool
     workerpool_price: NRlc
+    oddities: tuple[str, ...] = ()
+    """What is odd about the deal, in sentences (`daemons.oddities`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ def task_model(task: Task, date: Dated) -> Json:
         "dateStatusList": [moment_model(moment, date) for moment in moments],
         "phase": task.phase.value,
         "trust": task.deal.trust,
+        "oddities": list(task.deal.oddities),
         "tag": str(task.deal.tag),
         "contributionDeadline": task.contribution_deadline,
         "revealDeadline": task.reveal_deadline,

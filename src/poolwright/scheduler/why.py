@@ -1,7 +1,8 @@
 """What a task is waiting for right now, and until when: the question of whoever watches it stand still.
 
 Derived from the same facts and by the same rules that move the task (`scheduler.task`, `scheduler.policy`),
-so an answer cannot differ from what the scheduler will do. The first wait is the one to look at.
+so an answer cannot differ from what the scheduler will do. The first wait is the one to look at; notes on an
+odd deal stand at the end.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def waits(pool: Pool, task: Task, *, dated: Dated = str, stopped: str | None = N
     deadline = tasks.next_deadline(task)
     if not found:
         found.append(Wait(what="deadline", text="nothing but its next deadline", until=deadline))
+    found += [Wait(what="note", text=oddity) for oddity in task.deal.oddities]
     return tuple(found)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from factories import ALICE, DIGEST, active_task, address, chain_ref, deal_terms, hash32, hash_of, task_of
 from hub_twin import HubTwin
@@ -16,7 +17,7 @@ from poolwright.poco import events
 from poolwright.poco.errors import PeerError, Unavailable
 from poolwright.poco.events import HubEvent, Log, encode_event
 from poolwright.poco.records import AppInfo, Category, Deal, Resource, WorkerpoolInfo
-from poolwright.poco.tags import NO_TAG
+from poolwright.poco.tags import NO_TAG, Tag
 from poolwright.poco.types import (
     Address,
     BlockHash,
@@ -195,6 +196,19 @@ async def test_every_log_of_a_known_task_is_a_fact_in_the_order_of_the_chain() -
         ChainTaskReopened(at=at, task_id=TASK, ref=REF),
         ChainTaskClaimed(at=at, task_id=TASK, ref=REF),
     ]
+
+
+async def test_what_is_odd_about_a_deal_is_logged_and_kept_with_its_terms() -> None:
+    known = details()
+    odd = replace(known, deal=replace(known.deal, params="{", tag=Tag(1 << 77)))
+
+    with capture_logs() as lines:
+        [matched] = await watch(HubTwin(details={TERMS.deal_id: odd})).facts(batch(notice()))
+
+    assert isinstance(matched, ChainDealMatched)
+    assert [line["oddity"] for line in lines] == list(matched.terms.oddities)
+    assert {line["deal"] for line in lines} == {str(TERMS.deal_id)}
+    assert len(lines) == 2
 
 
 CONTRIBUTE_AND_FINALIZE = (
