@@ -12,10 +12,11 @@ import pytest
 
 from poolwright.devnet.simulation import checks as checks_module
 from poolwright.devnet.simulation.__main__ import main
+from poolwright.devnet.simulation.chain import CONFIRMATIONS
 from poolwright.devnet.simulation.faults import RANGES, Faults, drawn
-from poolwright.devnet.simulation.runs import Outcome, play, shrunk, told
+from poolwright.devnet.simulation.runs import Outcome, play, play_all, shrunk, told
 from poolwright.devnet.simulation.story import ALL_MOVES, Coverage
-from poolwright.devnet.simulation.world import Size, plans
+from poolwright.devnet.simulation.world import Size, World, plans
 from poolwright.poco.tags import NO_TAG
 from poolwright.wire.statuses import MOVES, Mover, ReplicateStatus
 
@@ -60,6 +61,23 @@ def test_a_seed_tells_the_same_story_each_time() -> None:
     assert [str(line) for line in first.story.lines] == [str(line) for line in second.story.lines]
 
 
+def test_seeds_that_are_played_side_by_side_tell_the_same_stories() -> None:
+    alone = list(play_all(range(30, 33), None, None))
+    side_by_side = list(play_all(range(30, 33), None, None, jobs=2))
+
+    assert [report.hash for report in side_by_side] == [report.hash for report in alone]
+    assert [report.coverage for report in side_by_side] == [report.coverage for report in alone]
+
+
+def test_reorgs_of_every_depth_up_to_the_confirmations_are_met() -> None:
+    size, faults = Size(workers=2, deals=1, seconds=60), replace(Faults(), reorgs=0.2)
+    world = World(5, faults, size, plans(5, size, faults))
+
+    world.run()
+
+    assert set(world.chain.depths) == set(range(1, CONFIRMATIONS + 1))
+
+
 def test_another_seed_tells_another_story() -> None:
     assert play(40).hash != play(52).hash
 
@@ -94,9 +112,9 @@ def test_a_broken_rule_is_told_with_its_faults_and_how_to_see_it_again(
 
 
 def test_the_last_lines_say_how_much_was_reached(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--seed", "3"]) == 0
+    assert main(["--seeds", "2", "--first", "3", "--jobs", "2"]) == 0
 
-    *_, statuses, moves, speed = capsys.readouterr().out.splitlines()
+    *_, speed, statuses, moves = capsys.readouterr().out.splitlines()
     assert statuses.startswith("statuses reached ")
     assert statuses.endswith("/36")
     assert moves.endswith(f"/{len(ALL_MOVES)}")

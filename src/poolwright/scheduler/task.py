@@ -102,6 +102,8 @@ _FACT_NAMES: Final[dict[type[object], str]] = {
 MIN_PATIENCE_SECONDS: Final = 60
 ON_THE_WAY: Final = (BEFORE_CONTRIBUTION | {S.REVEALING}) - {S.CREATED, S.COMPUTED, S.COMPUTE_FAILED}
 """A worker that reports one of these goes on as expected: nothing is wanted, awaited or needed anew."""
+FAREWELLS: Final = ABORTED | {S.COMPLETED}
+"""The last word of a worker about a task: it has removed everything of it."""
 MAX_EXPLANATION: Final = 500
 """Characters of a worker's explanation that are kept with a replicate."""
 ENDED: Final = frozenset({Phase.COMPLETED, Phase.FAILED})
@@ -576,7 +578,7 @@ def _reported(task: Task, event: WorkerReported) -> Step:
     cause, message = event.details.cause, event.details.message
     message = None if message is None else message[:MAX_EXPLANATION]
     after = _move(task, event.worker, Mover.WORKER, event.status, event.at, cause, message)
-    if after is task and task.is_ended and event.status in ABORTED and not replicate.is_finished:
+    if after is task and task.is_ended and event.status in FAREWELLS and not replicate.is_finished:
         # Told to stop before what was good news came, it has purged itself: nothing more is to be awaited.
         after = _close(task, event.worker, None, event.at, "the worker has stopped")
     if after is task:

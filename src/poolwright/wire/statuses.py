@@ -165,7 +165,8 @@ _WORKER_PATH: Final[dict[ReplicateStatus, _Set]] = {
     ),
     S.RESULT_UPLOADING: frozenset({S.RESULT_UPLOADED, S.RESULT_UPLOAD_FAILED, S.COMPLETED}),
     S.RESULT_UPLOADED: frozenset({S.COMPLETED}),
-    S.RESULT_UPLOAD_REQUEST_FAILED: frozenset({S.RESULT_UPLOADING, S.RESULT_UPLOADED, S.COMPLETED}),
+    # Who was silent after the request speaks of the upload before anything else.
+    S.RESULT_UPLOAD_REQUEST_FAILED: frozenset({S.RESULT_UPLOADING, S.RESULT_UPLOADED}),
     S.RESULT_UPLOAD_FAILED: frozenset({S.RESULT_UPLOADING, S.RESULT_UPLOADED, S.COMPLETED}),
 }
 #: A worker that is asked to stop says that it has stopped; after its reveal there is nothing left to stop.
@@ -187,26 +188,9 @@ def _worker_moves() -> dict[ReplicateStatus, _Set]:
 
 
 def _chain_moves() -> dict[ReplicateStatus, _Set]:
-    contributed = (
-        BEFORE_CONTRIBUTION
-        | INTERLUDES
-        | CANT_CONTRIBUTE
-        | ABORTED
-        | {S.CONTRIBUTE_FAILED, S.OUT_OF_GAS, S.FAILED}
-    )
-    revealed = (
-        INTERLUDES
-        | ABORTED
-        | {
-            S.CONTRIBUTED,
-            S.REVEALING,
-            S.CANT_REVEAL,
-            S.REVEAL_FAILED,
-            S.REVEAL_TIMEOUT,
-            S.OUT_OF_GAS,
-            S.FAILED,
-        }
-    )
+    # No log comes between an uncompletable status and the FAILED that follows it in the same step.
+    contributed = BEFORE_CONTRIBUTION | INTERLUDES | {S.FAILED}
+    revealed = INTERLUDES | {S.CONTRIBUTED, S.REVEALING, S.FAILED}
     return {
         status: frozenset(
             ({S.CONTRIBUTED} if status in contributed else set())
@@ -221,7 +205,8 @@ def _pool_moves() -> dict[ReplicateStatus, _Set]:
     for status in _ALIVE - {S.RECOVERING}:
         moves[status] |= {S.WORKER_LOST, S.FAILED}  # to RECOVERING one comes from WORKER_LOST only
     moves[S.RECOVERING] |= {S.WORKER_LOST, S.FAILED}
-    moves[S.WORKER_LOST] |= {S.RECOVERING, S.FAILED, S.RESULT_UPLOAD_REQUEST_FAILED, S.RESULT_UPLOAD_FAILED}
+    # Nothing is awaited of a lost one; but the look-up of what it had uploaded may end while it is lost.
+    moves[S.WORKER_LOST] |= {S.RECOVERING, S.FAILED, S.RESULT_UPLOAD_FAILED}
     for status in UNCOMPLETABLE:
         moves[status] |= {S.FAILED}
     for status in (S.CONTRIBUTED, S.REVEALING, S.WORKER_LOST, S.RECOVERING):

@@ -274,6 +274,8 @@ def _instructed(attempt: Attempt, event: SchedulerInstructed) -> Step:
     instruction = event.instruction
     if isinstance(instruction, Start):
         return Step(attempt, ignored="the task is under way")
+    if attempt.stage is Stage.PURGING and isinstance(instruction, Complete | Abort):
+        return _will_answer(attempt, instruction)
     if (attempt.stage, type(instruction)) not in STAGE_MOVES:
         name = type(instruction).__name__
         return Step(attempt, ignored=f"{name} does not apply in stage {attempt.stage}")
@@ -292,6 +294,18 @@ def _instructed(attempt: Attempt, event: SchedulerInstructed) -> Step:
             return _purge(replace(attempt, farewell=ABORTED_ON[cause]))
         case _:
             assert_never(instruction)
+
+
+def _will_answer(attempt: Attempt, instruction: Complete | Abort) -> Step:
+    """Say after the purge under way what the scheduler waits for, unless that is promised already.
+
+    A scheduler that has lost its store may have handed out a task that is over, which we refuse, and then
+    learn from the chain that it is over.
+    """
+    if attempt.farewell is not None:
+        return Step(attempt, ignored="the purge is under way")
+    farewell = S.COMPLETED if isinstance(instruction, Complete) else ABORTED_ON[instruction.cause]
+    return Step(replace(attempt, farewell=farewell))
 
 
 def _failed(attempt: Attempt, status: ReplicateStatus, details: Details) -> Step:

@@ -271,6 +271,22 @@ def test_nothing_stops_a_purge(instruction: news.Event) -> None:
     assert step.ignored
 
 
+@pytest.mark.parametrize(
+    ("instruction", "farewell"), [(COMPLETE, S.COMPLETED), (ABORT, S.ABORTED_ON_CONSENSUS_REACHED)]
+)
+def test_who_asks_during_the_purge_of_a_refused_task_is_answered_after_it(
+    instruction: news.Event, farewell: ReplicateStatus
+) -> None:
+    """Found by simulation seed 86: a scheduler without its store hands out a task that is over."""
+    refused = attempts.step(in_stage(Stage.DESCRIBING), OUTCOME[news.TaskRefused]).attempt
+
+    asked = attempts.step(refused, instruction)
+    gone = attempts.step(asked.attempt, OUTCOME[news.TaskPurged])
+
+    assert asked.ignored is None
+    assert statuses(gone.effects) == [farewell]
+
+
 def test_told_to_reveal_before_its_own_receipt_it_goes_on_and_the_receipt_is_late() -> None:
     step = attempts.step(in_stage(Stage.CONTRIBUTING), REVEAL)
     assert kinds(step.effects) == [deeds.CheckReveal]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 
 from poolwright.devnet.simulation.faults import Faults
-from poolwright.devnet.simulation.runs import Outcome, play, shrunk, told
+from poolwright.devnet.simulation.runs import play_all
 from poolwright.devnet.simulation.story import Coverage
 from poolwright.devnet.simulation.world import Size
 
@@ -18,6 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="play this seed only")
     parser.add_argument("--seeds", type=int, default=200, help="how many seeds to play (default 200)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)"
+    )
     parser.add_argument("--story", action="store_true", help="print every line of what happened")
     parser.add_argument("--missing", action="store_true", help="print the moves that were not reached")
     parser.add_argument("--calm", action="store_true", help="without any fault")
@@ -36,28 +40,25 @@ def main(arguments: list[str] | None = None) -> int:
     coverage = Coverage()
     simulated = tasks = completed = 0
     failed: list[int] = []
-    for seed in seeds:
-        outcome = play(seed, faults, size)
-        coverage.add(outcome.coverage)
-        simulated += outcome.simulated_seconds
-        tasks += outcome.tasks
-        completed += outcome.completed
-        if options.story:
-            _say(*outcome.story.lines)
-        if outcome.failure is not None:
-            failed.append(seed)
-            _say(*told(outcome if size or faults else shrunk(outcome)))
+    for report in play_all(seeds, faults, size, jobs=options.jobs, story=options.story):
+        coverage.add(report.coverage)
+        simulated += report.simulated_seconds
+        tasks += report.tasks
+        completed += report.completed
+        _say(*report.lines)
+        if not report.held:
+            failed.append(report.seed)
     seconds = time.perf_counter() - started
     if options.missing:
         _say(*coverage.missing())
     if options.seed is not None and not failed:
-        _say(f"seed {options.seed}: everything held, story {outcome.hash}")
+        _say(f"seed {options.seed}: everything held, story {report.hash}")
     _say(f"{len(seeds)} seeds, {len(failed)} failed{': ' if failed else ''}{', '.join(map(str, failed))}")
     _say(f"{tasks} tasks ended, {completed} completed, {tasks - completed} claimed")
-    _say(*coverage.lines())
     _say(
         f"{simulated} simulated seconds in {seconds:.1f} s: {simulated / max(seconds, 0.001):.0f} per second"
     )
+    _say(*coverage.lines())
     return 1 if failed else 0
 
 
@@ -65,8 +66,6 @@ def _say(*lines: object) -> None:
     for line in lines:
         sys.stdout.write(f"{line}\n")
 
-
-__all__ = ["Outcome", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

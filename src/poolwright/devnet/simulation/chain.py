@@ -85,7 +85,8 @@ class Chain:
         self.coins: dict[Address, int] = {}
         self.followers: list[Action] = []
         """Told of every block, before those who wait for the next one."""
-        self.reorgs = 0
+        self.depths: list[int] = []
+        """Of the reorgs so far."""
         self._clock = clock
         self._chance = chance
         self._waiting: list[Action] = []
@@ -226,7 +227,7 @@ class Chain:
         depth = min(depth, CONFIRMATIONS)
         if depth < 1:
             return
-        self.reorgs += 1
+        self.depths.append(depth)
         self._branch += 1
         undone = self.blocks[-depth:]
         del self.blocks[-depth:]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from poolwright.devnet.simulation.chain import CONFIRMATIONS, Chain
+from poolwright.devnet.simulation.chain import CONFIRMATIONS, Chain, Tx
 from poolwright.devnet.simulation.pool import SchedulerProcess
 from poolwright.devnet.simulation.story import Story
 from poolwright.devnet.simulation.worker import WorkerProcess
@@ -59,11 +59,16 @@ class Checks:
         self._chain = chain
         self._scheduler = scheduler
         self._crew = crew
+        self._processes: tuple[SchedulerProcess | WorkerProcess, ...] = (scheduler, *crew)
         self._story = story
         self._supply = supply
         self._steps = 0
         self._seen: dict[tuple[TaskId, WorkerAddress], int] = {}
         """How much of each replicate's life has been counted."""
+
+    def forget(self) -> None:
+        """The scheduler has lost its disk: what it will know of replicates begins again."""
+        self._seen.clear()
 
     # --- after each step ----------------------------------------------------------------------------------
 
@@ -145,8 +150,9 @@ class Checks:
         if not self._scheduler.is_up:
             yield "the scheduler is down"
             return
-        if self._chain.mempool:
-            yield f"{len(self._chain.mempool)} transactions wait to be mined"
+        waiting = [tx for tx in self._chain.mempool.values() if not self._is_forgotten(tx)]
+        if waiting:
+            yield f"{len(waiting)} transactions wait to be mined"
         head = self._chain.head.number
         if any(block.logs for block in self._chain.blocks[-CONFIRMATIONS:]):
             yield f"block {head} has news that are not confirmed"
@@ -165,6 +171,12 @@ class Checks:
                 yield f"{worker.name} is not connected"
             for _, todo in worker.disk.pending.values():
                 yield f"{worker.name}: {todo} is pending"
+
+    def _is_forgotten(self, tx: Tx) -> bool:
+        """Whether it stands behind a gap and in the journal of a disk that was lost: nobody fills the gap."""
+        if tx.nonce is None or tx.nonce == self._chain.nonces.get(tx.sender, 0):
+            return False
+        return not any(tx is known for each in self._processes for known in each.disk.journal.values())
 
     def at_the_end(self) -> None:
         """Everything that must hold once nothing is under way."""
@@ -233,8 +245,7 @@ class Checks:
 
     def _check_transactions(self) -> None:
         """I7: every transaction that was written down is through, and nonces have no gap."""
-        processes: tuple[SchedulerProcess | WorkerProcess, ...] = (self._scheduler, *self._crew)
-        for process in processes:
+        for process in self._processes:
             if process.is_gone:
                 continue
             nonces = [tx.nonce for tx in process.disk.journal.values()]

@@ -20,6 +20,8 @@ class Faults:
     """Per worker and hour; what is under way on the connection is lost."""
     partitions: float = 0.0
     """Per worker and hour: it does not reach the scheduler for up to ten minutes."""
+    torn_messages: float = 0.0
+    """Of a report to be the last one for a while: the connection breaks behind it, or the worker dies."""
     doubled_messages: float = 0.0
     slow_messages: float = 0.0
     """Of a message to take up to half a minute."""
@@ -58,6 +60,12 @@ class Faults:
     """Of an effect to be done and its outcome lost with the process."""
     lost_disks: float = 0.0
     """Of a worker's crash to take its disk along."""
+    lost_ledgers: float = 0.0
+    """Of the scheduler's crash to take its disk along; it begins again from the chain."""
+    full_disks: float = 0.0
+    """Per process and hour: nothing can be written for up to five minutes."""
+    skewed_clocks: float = 0.0
+    """Of a worker's wall clock to be wrong by up to an hour, either way."""
 
     # Workers
     slow_workers: float = 0.0
@@ -76,6 +84,8 @@ class Faults:
     """Of a result to vanish from a worker's disk after its contribution."""
     lost_reveals: float = 0.0
     """Of a worker to have contributed a seal that it cannot reveal."""
+    twins: float = 0.0
+    """Of a task to be contributed to by a copy of the worker as well: same wallet, same authorization."""
 
     # Apps, as shares of the deals
     missing_images: float = 0.0
@@ -99,6 +109,7 @@ class Faults:
 RANGES: Final[dict[str, float]] = {
     "cuts": 20.0,
     "partitions": 4.0,
+    "torn_messages": 0.03,
     "doubled_messages": 0.3,
     "slow_messages": 0.2,
     "rpc_outages": 2.0,
@@ -117,6 +128,9 @@ RANGES: Final[dict[str, float]] = {
     "crashes_at_commits": 0.01,
     "crashes_at_effects": 0.02,
     "lost_disks": 0.4,
+    "lost_ledgers": 0.5,
+    "full_disks": 2.0,
+    "skewed_clocks": 0.3,
     "slow_workers": 0.4,
     "liars": 0.3,
     "colluders": 0.3,
@@ -127,6 +141,7 @@ RANGES: Final[dict[str, float]] = {
     "bad_callbacks": 0.3,
     "lost_results": 0.1,
     "lost_reveals": 0.3,
+    "twins": 0.1,
     "missing_images": 0.3,
     "flaky_images": 0.3,
     "missing_data": 0.2,
@@ -141,8 +156,45 @@ RANGES: Final[dict[str, float]] = {
 """The highest rate that is drawn of each kind."""
 
 
+THEMES: Final[tuple[dict[str, float], ...]] = (
+    # Workers break off in the middle of a word; they come back soon, late, or without their memory.
+    {"torn_messages": 0.06, "lost_disks": 0.5, "missing_images": 0.2, "missing_data": 0.3},
+    {"torn_messages": 0.06, "crashing_apps": 0.3, "missing_data": 0.4, "poor_in_gas": 0.3, "rpc_errors": 0.2},
+    {"torn_messages": 0.06, "lost_disks": 0.3, "missing_images": 0.3, "moved_stakes": 10.0, "twins": 0.2},
+    # What an app leads to when at the same time the stake is gone, a copy is faster or time runs out.
+    {
+        "missing_images": 0.3,
+        "missing_data": 0.4,
+        "crashing_apps": 0.4,
+        "twins": 0.4,
+        "moved_stakes": 30.0,
+        "slow_workers": 0.6,
+        "torn_messages": 0.03,
+    },
+    {"missing_images": 0.3, "missing_data": 0.5, "scheduler_crashes": 20.0, "rpc_slow": 0.3, "twins": 0.3},
+    # Nothing that is said can be relied upon.
+    {"babblers": 0.8, "slow_messages": 0.2, "partitions": 4.0, "missing_data": 0.3, "slow_workers": 0.3},
+    {
+        "babblers": 0.6,
+        "torn_messages": 0.06,
+        "missing_images": 0.2,
+        "missing_data": 0.3,
+        "crashing_apps": 0.3,
+    },
+    # Results: the repository is down or forgets, and those who have them come and go.
+    {
+        "repository_outages": 10.0,
+        "lost_uploads": 0.4,
+        "slow_workers": 0.6,
+        "partitions": 10.0,
+        "torn_messages": 0.04,
+    },
+)
+"""Faults that come together, and lead where each alone hardly ever does; most seeds have one of these."""
+
+
 def drawn(seed: int) -> Faults:
-    """The faults of a seed: a few kinds in most seeds, many in some, none in every sixteenth."""
+    """The faults of a seed: a theme and a few other kinds in most, many in some, none in every sixteenth."""
     chance = random.Random(f"faults of {seed}")  # noqa: S311  # repeatable on purpose
     if seed % 16 == 0:
         return Faults()
@@ -151,6 +203,9 @@ def drawn(seed: int) -> Faults:
     for kind in fields(Faults):
         is_on, level = chance.random() < share, chance.random()
         rates[kind.name] = RANGES[kind.name] * level if is_on else 0.0
+    theme = random.Random(f"theme of {seed}")  # noqa: S311  # its own, so that a new kind changes no theme
+    if theme.random() < 0.9:
+        rates |= theme.choice(THEMES)
     return Faults(**rates)
 
 

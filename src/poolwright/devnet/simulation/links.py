@@ -15,7 +15,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from poolwright.devnet.simulation.clock import SECOND, Clock
 from poolwright.devnet.simulation.faults import Chance
 from poolwright.poco.types import Hash32, WorkerAddress
-from poolwright.wire.messages import SchedulerMessage, WorkerMessage
+from poolwright.wire.messages import Reported, SchedulerMessage, WorkerMessage
 
 PING_SECONDS: Final = 40
 """After how long at most a broken connection is noticed."""
@@ -44,6 +44,8 @@ class WorkerEnd(Protocol):
     def hear(self, link: Connection, message: SchedulerMessage) -> None: ...
 
     def lost(self, link: Connection) -> None: ...
+
+    def torn(self) -> None: ...
 
 
 class Connection:
@@ -103,6 +105,8 @@ class Connection:
     def _at_scheduler(self, message: WorkerMessage) -> None:
         if self.is_open:
             self._scheduler.hear(self, message)
+            if isinstance(message, Reported) and self._chance.hits("torn_messages"):
+                self._worker.torn()
 
     def _at_worker(self, message: SchedulerMessage) -> None:
         if self.is_open:

@@ -43,6 +43,8 @@ class Habits:
     babbles: bool = False
     hides_seal: bool = False
     """Contributes a seal that it cannot reveal."""
+    clock_skew: int = 0
+    """Seconds by which its wall clock is ahead, while there are faults."""
     slots: int = 1
     gpu: bool = False
     enclave: bool = False

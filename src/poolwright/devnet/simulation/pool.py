@@ -110,6 +110,11 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
             self._letters = {}
         super().start()
 
+    def lose_disk(self, name: Hash32) -> None:
+        """While it is dead: it will begin again, and knows what the chain knows."""
+        self.disk = Disk(name=name)
+        self.forget()
+
     def compare(self, restored: Pool, lost: Pool) -> bool:
         return facts(restored) == facts(lost)
 
@@ -237,8 +242,8 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
             del self._sessions[link.worker]
         if link.worker in self._heard:
             since = self.chance.of("notice").randint(0, HEARTBEAT_SECONDS * SECOND)
-            self._heard[link.worker] = max(self._heard[link.worker], self._clock.now - since)
-            self._watch_silence(link.worker, SILENCE_SECONDS * SECOND - since)
+            heard = self._heard[link.worker] = max(self._heard[link.worker], self._clock.now - since)
+            self._watch_silence(link.worker, heard + SILENCE_SECONDS * SECOND - self._clock.now)
 
     def _take(self, link: Connection, message: WorkerMessage) -> None:
         worker = link.worker

@@ -86,6 +86,8 @@ class Process(Generic[State, Event, Effect]):
         self.is_gone = False
         """Left for good."""
         self.restarts = 0
+        self.full_until = 0
+        """Until when its disk has no room."""
         self._mind = mind
         self._clock = clock
         self._story = story
@@ -136,6 +138,10 @@ class Process(Generic[State, Event, Effect]):
         if self._state is None:
             raise InvariantBroken(f"{self.name} is not running")
         return self._state
+
+    @property
+    def is_disk_full(self) -> bool:
+        return self._clock.now < self.full_until and not self.chance.is_calm
 
     def now(self) -> Timestamp:
         return self.node.head().timestamp
@@ -212,8 +218,8 @@ class Process(Generic[State, Event, Effect]):
             self.stepped(event, step.effects, step.ignored)
             taken.append(event)
             asked += step.effects
-        if self.chance.hits("crashes_at_commits"):
-            raise Died
+        if self.is_disk_full or self.chance.hits("crashes_at_commits"):
+            raise Died  # nothing may happen before it is durable; after the restart it is put again
         disk = self.disk
         disk.events += taken
         if done is not None:

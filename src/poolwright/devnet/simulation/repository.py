@@ -5,12 +5,12 @@ from __future__ import annotations
 from poolwright.devnet.simulation.chain import Chain
 from poolwright.devnet.simulation.clock import Clock
 from poolwright.devnet.simulation.faults import Chance
-from poolwright.poco.errors import Unavailable
+from poolwright.poco.errors import PeerError, Unavailable
 from poolwright.poco.records import ContributionStatus, TaskStatus
 from poolwright.poco.types import Address, Hash32, TaskId, WorkerAddress
 from poolwright.results.checks import PoolLeave, check_uploader
 from poolwright.results.ledger import gathered
-from poolwright.wire.uploads import parse_result_link
+from poolwright.wire.uploads import MAX_AUTHORIZATION_SECONDS, parse_result_link
 
 
 class Repository:
@@ -24,6 +24,18 @@ class Repository:
         self._kept: dict[TaskId, str] = {}
         self._early: dict[TaskId, set[str]] = {}
         """Brought before any contribution; the chain says later which one it is."""
+
+    def admit(self, expires_in: int) -> None:
+        """Look at an upload authorization that ends in so many seconds. Raises Unavailable, PeerError."""
+        self._answer()
+        if not 0 < expires_in <= MAX_AUTHORIZATION_SECONDS:
+            raise PeerError(
+                "upload authorization",
+                code="bad-authorization",
+                expected=f"an end within {MAX_AUTHORIZATION_SECONDS} s",
+                got=f"{expires_in} s from now",
+                next_step="set the clock of the worker's machine",
+            )
 
     def keep(self, task_id: TaskId, worker: Address, digest: Hash32) -> str:
         """Take a result; the CID of what is kept. Raises Unavailable, also for a reveal not seen yet."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Final
 
 from poolwright.devnet.simulation.faults import Faults, drawn
@@ -73,6 +75,51 @@ def play(
         tasks=tasks,
         completed=completed,
         seized=seized,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What is kept of a seed when many are played."""
+
+    seed: int
+    held: bool
+    hash: str
+    coverage: Coverage
+    simulated_seconds: int
+    tasks: int
+    completed: int
+    lines: tuple[str, ...]
+    """What is to be said: the story that was asked for, and that of a failure."""
+
+
+def play_all(
+    seeds: Sequence[int], faults: Faults | None, size: Size | None, *, jobs: int = 1, story: bool = False
+) -> Iterator[Report]:
+    """Play many seeds, some side by side in processes of their own; the reports in the order of the seeds."""
+    played = partial(report_of, faults=faults, size=size, story=story)
+    if jobs <= 1 or len(seeds) <= 1:
+        yield from map(played, seeds)
+        return
+    with ProcessPoolExecutor(min(jobs, len(seeds))) as pool:
+        yield from pool.map(played, seeds, chunksize=4)
+
+
+def report_of(seed: int, faults: Faults | None, size: Size | None, *, story: bool = False) -> Report:
+    """Play one seed; a failing one is shrunk and told."""
+    outcome = play(seed, faults, size)
+    lines = [str(line) for line in outcome.story.lines] if story else []
+    if outcome.failure is not None:
+        lines += told(outcome if size or faults else shrunk(outcome))
+    return Report(
+        seed=seed,
+        held=outcome.failure is None,
+        hash=outcome.hash,
+        coverage=outcome.coverage,
+        simulated_seconds=outcome.simulated_seconds,
+        tasks=outcome.tasks,
+        completed=outcome.completed,
+        lines=tuple(lines),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, assert_never
 from poolwright.chain.outcomes import OutOfGas, TxReverted
 from poolwright.daemons.task_terms import Refusal, Standing, obstacle_to_contribution, read_params
 from poolwright.daemons.worker_hands import (
+    AUTHORIZATION_SECONDS,
     CHAIN_LANE,
     CHAIN_WIDTH,
     COMPUTE_LANE,
@@ -33,6 +34,7 @@ from poolwright.devnet.simulation.sender import Sender
 from poolwright.poco.authorization import verify_authorization
 from poolwright.poco.deadlines import contribution_deadline, final_deadline, is_revealable
 from poolwright.poco.errors import InvariantBroken, PeerError, PoolwrightError, Unavailable
+from poolwright.poco.keccak import keccak
 from poolwright.poco.model import Call, Emitted, Poco
 from poolwright.poco.records import ContributionStatus, TaskStatus
 from poolwright.poco.results import result_hash, result_seal
@@ -50,7 +52,7 @@ from poolwright.wire.messages import (
     SchedulerMessage,
     Welcome,
 )
-from poolwright.wire.statuses import ReplicateStatus
+from poolwright.wire.statuses import MOVES, Mover, ReplicateStatus
 from poolwright.wire.uploads import result_link
 from poolwright.worker.attempts import Attempts
 from poolwright.worker.effects import (
@@ -124,6 +126,7 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
         self.offline_until = 0
         self._link: Connection | None = None
         self._letters: Letters[Report] = Letters()
+        self._said: dict[TaskId, ReplicateStatus] = {}
         super().__init__(mind=WorkerMind(), disk=disk, **parts)
         self._sender = self._new_sender()
 
@@ -158,6 +161,14 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
         return Sender(self._chain, self.node, self.chance, self.address, journal, self.guarded)
 
     # --- the connection -----------------------------------------------------------------------------------
+
+    def torn(self) -> None:
+        """Nothing more goes over the line: it breaks for some minutes, or we die at this instant."""
+        if self.chance.of("tears").random() < 0.7:
+            self.offline_until = self._clock.now + self.chance.of("tears").randint(20, 200) * SECOND
+            self.cut()
+        else:
+            self.crash()
 
     @property
     def is_connected(self) -> bool:
@@ -234,12 +245,14 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
             self.disk.finish(number)
 
     def _send(self, link: Connection, number: int, report: Report) -> None:
-        details = report.details
+        details, status = report.details, report.status
         if details.callback is not None and self.chance.hits("bad_callbacks"):
             details = replace(details, callback=b"another one")
-        link.to_scheduler(
-            Reported(sequence=number, task_id=report.task_id, status=report.status, details=details)
-        )
+        if self.habits.babbles and not self.chance.is_calm and self.chance.of("babble").random() < 0.2:
+            said = sorted(MOVES[Mover.WORKER].get(self._said.get(report.task_id, S.CREATED), {status}))
+            status = self.chance.of("babble").choice(said)
+        self._said[report.task_id] = status
+        link.to_scheduler(Reported(sequence=number, task_id=report.task_id, status=status, details=details))
 
     def babble(self, task_id: TaskId, status: ReplicateStatus) -> None:
         """Say something about a task that is not so."""
@@ -350,6 +363,7 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
 
     def _describe(self, effect: DescribeTask) -> Work[Event]:
         start = effect.start
+        self._start_twin(effect)
         while self.node.head().number < start.block:
             yield self._chain.next_block
         terms = self._terms(effect)
@@ -416,6 +430,24 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
             contribute_and_finalize=at_once,
         )
 
+    def _start_twin(self, effect: DescribeTask) -> None:
+        """A copy of this machine is at the same task: one of the two contributions will be refused."""
+        if not self.chance.hits("twins"):
+            return
+        start, digest = effect.start, Hash32(keccak(f"twin at {effect.task_id}".encode()))
+        contribution = SubmitContribute(
+            task_id=effect.task_id,
+            digest=digest,
+            enclave_challenge=start.enclave_challenge,
+            authorization=start.authorization,
+        )
+        its_hash, seal = result_hash(start.task_id, digest), result_seal(self.address, start.task_id, digest)
+        run = _contribution(contribution, its_hash, seal)
+        key = f"twin at {start.task_id} at {self._clock.now}"
+        tx = Tx(key=key, sender=self.address, run=run, task_id=start.task_id)
+        wait = self.chance.of("twins").randint(0, 200) * SECOND
+        self._clock.after(wait if wait > 60 * SECOND else 0, lambda: self._chain.send(tx))
+
     def _standing(self, task_id: TaskId) -> Standing:
         return Standing(
             task=self.node.task(task_id),
@@ -440,11 +472,13 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
             ]
         if effect.terms.image not in self.machine.images:
             yield self.pause(self._takes(20))
+            self._write()
             self.machine.images.add(effect.terms.image)
         return [AppDownloaded(at=self.now(), task_id=effect.task_id)]
 
     def _download_data(self, effect: DownloadData) -> Work[Event]:
         yield self.pause(self._takes(5))
+        self._write()
         if App(effect.terms.command) is App.NO_DATA:
             return [
                 DataDownloadFailed(
@@ -469,6 +503,7 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
             return [self._compute_failed(task_id, "APP_COMPUTE_TIMEOUT")]
         if app is App.CRASHES:
             return [self._compute_failed(task_id, "APP_COMPUTE_FAILED", exit_code=1)]
+        self._write()
         result = computed(task_id, self.address, app, self.habits.honesty, has_callback=terms.has_callback)
         self.machine.folders[task_id] = result
         return [AppComputed(at=self.now(), task_id=task_id, result=result, exit_code=0, milliseconds=takes)]
@@ -485,6 +520,7 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
 
     def _describe_failure(self, effect: DescribeFailure) -> Work[Event]:
         yield self.pause(self._takes(1))
+        self._write()
         text = f"{effect.task_id} failed: {effect.cause} {effect.exit_code}"
         result = result_of(text, has_callback=effect.terms.has_callback)
         self.machine.folders[effect.task_id] = result
@@ -618,6 +654,11 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
             message = "the result's archive is no longer on this worker's disk"
             return [ResultUploadFailed(at=self.now(), task_id=task_id, message=message)]
         yield self.pause(self._takes(20))
+        skew = 0 if self.chance.is_calm else self.habits.clock_skew
+        try:
+            self._repository.admit(AUTHORIZATION_SECONDS + skew)
+        except PeerError as problem:
+            return [ResultUploadFailed(at=self.now(), task_id=task_id, message=str(problem))]
         if isinstance(effect, DeliverResult):
             leave = PoolLeave(challenge=effect.enclave_challenge, signature=effect.authorization)
             cid = self._repository.deliver(task_id, self.address, result.digest, leave)
@@ -630,6 +671,11 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
         yield self.pause(self._takes(1))
         self.machine.remove(effect.task_id)
         return [TaskPurged(at=self.now(), task_id=effect.task_id)]
+
+    def _write(self) -> None:
+        """Write to the task's folder. Raises Unavailable while the disk is full."""
+        if self.is_disk_full:
+            raise Unavailable("the worker's folder", got="no space left on the device", code="disk")
 
     def _takes(self, seconds: int) -> int:
         """Milliseconds that a piece of work takes which usually takes up to so many seconds."""

@@ -77,7 +77,7 @@ class DealPlan:
 def size_of(seed: int) -> Size:
     """The size of a seed's world."""
     chance = Chance(seed, Faults()).of("size")
-    return Size(workers=chance.randint(2, 12), deals=chance.randint(1, 8), seconds=900)
+    return Size(workers=chance.randint(2, 12), deals=chance.randint(2, 14), seconds=900)
 
 
 def plans(seed: int, size: Size, faults: Faults) -> tuple[DealPlan, ...]:
@@ -204,6 +204,7 @@ class World(Observer):
             is_slow=draw.random() < faults.slow_workers,
             babbles=draw.random() < faults.babblers,
             hides_seal=draw.random() < faults.lost_reveals,
+            clock_skew=draw.randint(-3600, 3600) if draw.random() < faults.skewed_clocks else 0,
             slots=draw.choice((1, 1, 2, 4)),
             gpu=draw.random() < 0.3,
             enclave=faults.enclave_deals > 0 and draw.random() < 0.5,
@@ -275,6 +276,7 @@ class World(Observer):
         draw = self.chance.of("plan")
         self._again("scheduler_crashes", lambda: self._kill(self.scheduler))
         self._again("rpc_outages", lambda: self._cut_off(self.scheduler.node))
+        self._again("full_disks", partial(self._fill_disk, self.scheduler))
         self._again("repository_outages", self._close_repository)
         for worker in self.crew:
             self._again("worker_crashes", partial(self._kill, worker))
@@ -282,6 +284,7 @@ class World(Observer):
             self._again("partitions", partial(self._part, worker))
             self._again("rpc_outages", partial(self._cut_off, worker.node))
             self._again("moved_stakes", partial(self._move_stake, worker))
+            self._again("full_disks", partial(self._fill_disk, worker))
             if worker.habits.babbles:
                 self._babble(worker)
             if draw.random() < self.chance.faults.leavers:
@@ -306,15 +309,18 @@ class World(Observer):
         """A process that has died is started again within a while, as a supervisor does."""
         for process in self.processes:
             if not process.is_up and not process.is_gone and process.restarts:
-                self._revive(process, within=120 * SECOND)
+                self._revive(process, within=self.chance.of("revivals").choice((5, 30, 120)) * SECOND)
         self.clock.after(20 * SECOND, self._watch_the_dead)
 
     def _revive(self, process: SchedulerProcess | WorkerProcess, within: int = SECOND) -> None:
         if process.is_up or process.is_gone:
             return
-        if isinstance(process, WorkerProcess) and process.restarts and self.chance.hits("lost_disks"):
+        is_worker = isinstance(process, WorkerProcess)
+        if process.restarts and self.chance.hits("lost_disks" if is_worker else "lost_ledgers"):
             self.story.note(process.name, "loses its disk", None)
-            process.lose_disk(_hash(f"{process.name}'s journal after {process.restarts} crashes"))
+            process.lose_disk(_hash(f"{process.name}'s disk after {process.restarts} crashes"))
+            if not is_worker:
+                self.checks.forget()
         self.clock.after(self.chance.of("revivals").randint(100, within), process.start)
 
     def _kill(self, process: SchedulerProcess | WorkerProcess) -> None:
@@ -326,6 +332,10 @@ class World(Observer):
 
     def _cut_off(self, node: Node) -> None:
         node.down_until = self.clock.now + self.chance.of("outages").randint(5, 300) * SECOND
+
+    def _fill_disk(self, process: SchedulerProcess | WorkerProcess) -> None:
+        self.story.note(process.name, "has a full disk", None)
+        process.full_until = self.clock.now + self.chance.of("outages").randint(5, 300) * SECOND
 
     def _close_repository(self) -> None:
         self.story.note("repository", "is down", None)
@@ -389,7 +399,7 @@ class World(Observer):
         """A stranger sends the same, if it is something that anybody may do."""
         if effect.submission in (Submission.INITIALIZE, Submission.CLAIM, Submission.INITIALIZE_AND_CLAIM):
             self.faults_met["front_runs"] += 1
-            key = f"front run of {identity(effect)}"
+            key = f"front run of {identity(effect)} at {self.clock.now}"
             self.chain.send(Tx(key=key, sender=_address("stranger"), run=call_of(effect)))
 
 
