@@ -97,7 +97,9 @@ def reloaded(pool: Pool) -> Pool:
     """The pool after a trip through its stored form."""
     snapshot = Snapshot(pool.now, tuple(pool.tasks.values()), tuple(pool.workers.values()))
     read = codec.decode(Snapshot, codec.encode(snapshot))
-    return pools.restored(read.now, read.tasks, read.workers, kept_ended=KEPT_ENDED)
+    return pools.restored(
+        read.now, read.tasks, read.workers, kept_ended=KEPT_ENDED, rules=pool.rules, words=pool.words
+    )
 
 
 def facts(pool: Pool) -> object:
@@ -112,6 +114,8 @@ def facts(pool: Pool) -> object:
         {tag: list(group) for tag, group in supply.free.items()},
         pool.ended,
         pool.kept_of_deal,
+        pool.rules,
+        pool.words,
     )
 
 
@@ -208,6 +212,17 @@ class PoolMachine(RuleBasedStateMachine):
     def read_logs(self, count: int) -> None:
         for _ in range(min(count, len(self.chain.logs))):
             self.tell(self.chain.logs.popleft())
+
+    @precondition(lambda self: self.pool.workers)
+    @rule(name=st.sampled_from(NAMES), is_resumed=st.booleans())
+    def drain_or_resume(self, name: str, is_resumed: bool) -> None:
+        said = events.OperatorResumedWorker if is_resumed else events.OperatorDrainedWorker
+        self.tell(said(at=self.now, worker=f.worker_address(name)))
+
+    @rule(name=st.sampled_from(NAMES), is_allowed=st.sampled_from((True, True, False)))
+    def allow_or_bar(self, name: str, is_allowed: bool) -> None:
+        worker = f.worker_address(name)
+        self.tell(events.OperatorAllowedWorker(at=self.now, worker=worker, is_allowed=is_allowed))
 
     @rule(name=st.sampled_from(NAMES), count=st.integers(1, 12), doubled=st.booleans())
     def let_work(self, name: str, count: int, doubled: bool) -> None:

@@ -36,7 +36,7 @@ def walk(seed: int, steps: int = STEPS) -> PoolMachine:
 def step(machine: PoolMachine, chance: random.Random) -> None:
     name = chance.choice(NAMES)
     number = chance.randint(0, 200)
-    match chance.choices(range(13), weights=(4, 5, 4, 3, 22, 22, 12, 8, 14, 1, 3, 3, 2))[0]:
+    match chance.choices(range(15), weights=(4, 5, 4, 3, 22, 22, 12, 8, 14, 1, 3, 3, 2, 2, 1))[0]:
         case 0 if len(machine.chain.tasks) < 12:
             age = chance.choice((0, 0, 0, 0, 1500, 2500, 4000))
             machine.deal(chance.choice((1, 1, 2, 3, 5)), chance.randint(1, 3), age)
@@ -64,6 +64,10 @@ def step(machine: PoolMachine, chance: random.Random) -> None:
             machine.repeat(chance.randrange(len(machine.told)))
         case 12:
             machine.restart()
+        case 13 if machine.pool.workers:
+            machine.drain_or_resume(name, chance.random() < 0.6)
+        case 14:
+            machine.allow_or_bar(name, chance.random() < 0.7)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

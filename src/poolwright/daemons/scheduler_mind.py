@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from poolwright.daemons.mind import Step
-from poolwright.poco.types import Timestamp
+from poolwright.poco.types import Timestamp, WorkerAddress
 from poolwright.scheduler import effects, events, invariants, pool
 from poolwright.scheduler.pool import Pool, Worker
+from poolwright.scheduler.standing import DEFAULT_RULES, Rules
 from poolwright.scheduler.task import Task
 from poolwright.wire import codec
 
@@ -19,6 +21,8 @@ class PoolSnapshot:
     now: Timestamp
     tasks: tuple[Task, ...]
     workers: tuple[Worker, ...]
+    rules: Rules = DEFAULT_RULES
+    words: Mapping[WorkerAddress, bool] = field(default_factory=dict)
 
 
 class SchedulerMind:
@@ -52,10 +56,16 @@ class SchedulerMind:
 
     def save(self, state: Pool) -> bytes:
         snapshot = PoolSnapshot(
-            now=state.now, tasks=tuple(state.tasks.values()), workers=tuple(state.workers.values())
+            now=state.now,
+            tasks=tuple(state.tasks.values()),
+            workers=tuple(state.workers.values()),
+            rules=state.rules,
+            words=state.words,
         )
         return codec.encode(snapshot)
 
     def load(self, body: bytes) -> Pool:
         snapshot = codec.decode(PoolSnapshot, body)
-        return pool.restored(snapshot.now, list(snapshot.tasks), list(snapshot.workers))
+        return pool.restored(
+            snapshot.now, snapshot.tasks, snapshot.workers, rules=snapshot.rules, words=snapshot.words
+        )

@@ -1,7 +1,8 @@
 """Facts that the scheduler's mind is told, in the past tense, each at a chain time `at` (seconds UTC).
 
 `Chain…` come from confirmed logs, `Worker…` from the authenticated connection of a worker, `Submission…` and
-`Upload…` close the loop of an effect that was asked for, `Tick` says that a deadline has passed.
+`Upload…` close the loop of an effect that was asked for, `Operator…` is what the pool's
+manager has decided, `Tick` says that a deadline has passed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from poolwright.poco.types import (
     WorkerAddress,
 )
 from poolwright.scheduler.effects import Submission
+from poolwright.scheduler.standing import Rules
 from poolwright.wire.messages import Capacity, Details
 from poolwright.wire.statuses import ReplicateStatus
 
@@ -219,6 +221,40 @@ class SubmissionFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorSetRules:
+    """The scheduler was started with these settings, other than those that the mind goes by."""
+
+    at: Timestamp
+    rules: Rules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorDrainedWorker:
+    """No new work for this worker, until it is resumed. `reason` is told to its owner."""
+
+    at: Timestamp
+    worker: WorkerAddress
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorResumedWorker:
+    """Work again for a worker that was drained, or is in quarantine."""
+
+    at: Timestamp
+    worker: WorkerAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorAllowedWorker:
+    """This wallet may join, or (`is_allowed` False) may not, whatever the allow list says."""
+
+    at: Timestamp
+    worker: WorkerAddress
+    is_allowed: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
     """The chain's time has reached a deadline that `next_deadline` named."""
 
@@ -239,4 +275,5 @@ TaskEvent = (
     | UploadMissing
     | SubmissionFailed
 )
-PoolEvent = TaskEvent | ChainDealMatched | WorkerConnected | WorkerWentSilent | Tick
+OperatorEvent = OperatorSetRules | OperatorDrainedWorker | OperatorResumedWorker | OperatorAllowedWorker
+PoolEvent = TaskEvent | ChainDealMatched | WorkerConnected | WorkerWentSilent | OperatorEvent | Tick

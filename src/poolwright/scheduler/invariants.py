@@ -15,6 +15,7 @@ from poolwright.scheduler import task as tasks
 from poolwright.scheduler.effects import Submission
 from poolwright.scheduler.pool import Pool
 from poolwright.scheduler.replicate import Replicate
+from poolwright.scheduler.standing import is_admitted
 from poolwright.scheduler.task import Phase, Task
 from poolwright.wire.statuses import MOVES, ReplicateStatus
 
@@ -42,6 +43,7 @@ def violations(pool: Pool) -> Iterator[str]:
     if ended != list(pool.ended):
         yield "ended tasks do not stand in the order of their ends"
     yield from _slot_rules(pool)
+    yield from _standing_rules(pool)
     yield from _supply_rules(pool)
 
 
@@ -86,6 +88,20 @@ def _slot_rules(pool: Pool) -> Iterator[str]:
     for worker in pool.workers.values():
         if worker.computing != computing.get(worker.address, set()):
             yield f"worker {worker.address}: its slots do not add up ({len(worker.computing)} held)"
+
+
+def _standing_rules(pool: Pool) -> Iterator[str]:
+    for worker in pool.workers.values():
+        standing, name = worker.standing, f"worker {worker.address}"
+        if standing.is_barred == is_admitted(pool.rules, pool.words, worker.address):
+            yield f"{name}: its standing and the allow list do not agree"
+        if len(standing.faults) > max(pool.rules.faults, 0):
+            yield f"{name}: {len(standing.faults)} faults are kept, {pool.rules.faults} are enough"
+        until = standing.quarantined_until
+        if until is not None and (until, worker.address) not in pool.releases:
+            yield f"{name}: nothing ends its quarantine"
+        if standing.is_held and worker.address in pool.supply.seats:
+            yield f"{name}: it is held and stands in the line for work"
 
 
 def _supply_rules(pool: Pool) -> Iterator[str]:

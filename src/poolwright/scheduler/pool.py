@@ -21,9 +21,10 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final, NamedTuple, assert_never
 
 from poolwright.poco import ids
@@ -44,6 +45,11 @@ from poolwright.scheduler.events import (
     ChainTaskReopened,
     ChainTaskRevealed,
     DealTerms,
+    OperatorAllowedWorker,
+    OperatorDrainedWorker,
+    OperatorEvent,
+    OperatorResumedWorker,
+    OperatorSetRules,
     PoolEvent,
     SubmissionFailed,
     TaskEvent,
@@ -54,9 +60,28 @@ from poolwright.scheduler.events import (
     WorkerReported,
     WorkerWentSilent,
 )
+from poolwright.scheduler.replicate import compact
+from poolwright.scheduler.standing import (
+    BLANK,
+    DEFAULT_RULES,
+    DISSENT,
+    FAULTS,
+    MAX_WORD,
+    Fault,
+    Rules,
+    Standing,
+    after_quarantine,
+    after_success,
+    is_admitted,
+    resumed,
+    with_fault,
+)
 from poolwright.scheduler.supply import Supply
 from poolwright.scheduler.task import Task
 from poolwright.wire.messages import Capacity
+from poolwright.wire.statuses import ReplicateStatus
+
+S = ReplicateStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +98,14 @@ class Worker:
     is_silent: bool = False
     computing: frozenset[TaskId] = frozenset()
     tasks: frozenset[TaskId] = frozenset()
+    standing: Standing = BLANK
 
     @property
     def free_slots(self) -> int:
-        return 0 if self.is_silent else max(self.capacity.slots - len(self.computing), 0)
+        """Slots for new work; none when it cannot be heard, or is held."""
+        if self.is_silent or (self.standing is not BLANK and self.standing.is_held):
+            return 0
+        return max(self.capacity.slots - len(self.computing), 0)
 
 
 EPOCH: Final = Timestamp(0)
@@ -104,6 +133,11 @@ class Pool:
     #: How many tasks of each deal are kept.
     kept_of_deal: dict[DealId, int] = field(default_factory=dict)
     kept_ended: int = KEPT_ENDED
+    rules: Rules = DEFAULT_RULES
+    #: The operator's word on wallets that may join, or may not, beyond the allow list.
+    words: dict[WorkerAddress, bool] = field(default_factory=dict)
+    #: (end of a quarantine, worker); an entry is stale unless the worker's standing still says the same.
+    releases: list[tuple[Timestamp, WorkerAddress]] = field(default_factory=list)
 
 
 class Step(NamedTuple):
@@ -144,6 +178,8 @@ def step(pool: Pool, event: PoolEvent) -> Step:
             result = _worker_connected(pool, event)
         case WorkerWentSilent():
             result = _worker_went_silent(pool, event)
+        case OperatorSetRules() | OperatorDrainedWorker() | OperatorResumedWorker() | OperatorAllowedWorker():
+            result = _operator_said(pool, event)
         case Tick():
             result = _tick(pool)
         case _:
@@ -159,24 +195,35 @@ def next_deadline(pool: Pool) -> Timestamp | None:
     """The chain time at which `Tick` has something to do."""
     while pool.alarms and pool.wake_at.get(pool.alarms[0][1]) != pool.alarms[0][0]:
         heapq.heappop(pool.alarms)
-    return pool.alarms[0][0] if pool.alarms else None
+    releases = pool.releases
+    while releases and pool.workers[releases[0][1]].standing.quarantined_until != releases[0][0]:
+        heapq.heappop(releases)
+    return min((line[0][0] for line in (pool.alarms, releases) if line), default=None)
 
 
 def restored(
-    now: Timestamp, known: Iterable[Task], workers: Iterable[Worker], *, kept_ended: int = KEPT_ENDED
+    now: Timestamp,
+    known: Iterable[Task],
+    workers: Iterable[Worker],
+    *,
+    kept_ended: int = KEPT_ENDED,
+    rules: Rules = DEFAULT_RULES,
+    words: Mapping[WorkerAddress, bool] = MappingProxyType({}),
 ) -> Pool:
     """A pool from a snapshot's facts, given in the order of `Pool.tasks` and `Pool.workers`.
 
-    Indexes are derived again, and the tasks of a bag share their deal.
+    Indexes are derived again; what tasks had in common, such as the deal of a bag, they share again.
     """
-    pool = Pool(now=now, kept_ended=kept_ended)
+    pool = Pool(now=now, kept_ended=kept_ended, rules=rules, words=dict(words))
     for worker in workers:
         pool.workers[worker.address] = worker
         if worker.free_slots:
             pool.supply.add_worker(worker.address, policy.offers(worker))
+        if worker.standing.quarantined_until is not None:
+            heapq.heappush(pool.releases, (worker.standing.quarantined_until, worker.address))
     for task in known:
         deal = pool.deals.setdefault(task.deal.deal_id, task.deal)
-        _keep(pool, replace(task, deal=deal))
+        _keep(pool, replace(task, deal=deal, replicates=tuple([compact(r) for r in task.replicates])))
     pool.supply.settle()
     return pool
 
@@ -233,8 +280,11 @@ def _worker_connected(pool: Pool, event: WorkerConnected) -> Step:
         weight=event.weight,
         computing=known.computing if known else frozenset(),
         tasks=known.tasks if known else frozenset(),
+        standing=known.standing if known else BLANK,
     )
     _seat(pool, worker)
+    _admit(pool, event.worker)
+    worker = pool.workers[event.worker]
     remembers = known is not None and known.journal == event.journal
     return _each_task(
         pool,
@@ -252,11 +302,53 @@ def _worker_went_silent(pool: Pool, event: WorkerWentSilent) -> Step:
     return _each_task(pool, worker, lambda task: tasks.lose_worker(task, event.worker, pool.now))
 
 
+def _operator_said(pool: Pool, event: OperatorEvent) -> Step:
+    if isinstance(event, OperatorSetRules):
+        if event.rules == pool.rules:
+            return Step(ignored="these rules are in force")
+        pool.rules = event.rules
+        for address in list(pool.workers):
+            _admit(pool, address)
+        return NOTHING_TO_DO
+    if isinstance(event, OperatorAllowedWorker):
+        if pool.words.get(event.worker) is event.is_allowed:
+            return Step(ignored="the operator has said so before")
+        pool.words[event.worker] = event.is_allowed
+        _admit(pool, event.worker)
+        return NOTHING_TO_DO
+    worker = pool.workers.get(event.worker)
+    if worker is None:
+        return Step(ignored="the worker has never connected")
+    if isinstance(event, OperatorDrainedWorker):
+        standing = replace(worker.standing, draining=event.reason[:MAX_WORD])
+    else:
+        standing = resumed(worker.standing)
+    if standing == worker.standing:
+        return Step(ignored="the worker's standing is that already")
+    _seat(pool, replace(worker, standing=standing))
+    return NOTHING_TO_DO
+
+
+def _admit(pool: Pool, address: WorkerAddress) -> None:
+    """Bar a worker from work when it may not join, or lift that."""
+    worker = pool.workers.get(address)
+    is_barred = not is_admitted(pool.rules, pool.words, address)
+    if worker is not None and is_barred != worker.standing.is_barred:
+        _seat(pool, replace(worker, standing=replace(worker.standing, is_barred=is_barred)))
+
+
 def _tick(pool: Pool) -> Step:
+    """Act on all deadlines that have passed, in the order of ids: an alarm may stand earlier than needed."""
+    due: list[TaskId] = []
+    while (first := next_deadline(pool)) is not None and first <= pool.now:
+        if pool.alarms and pool.alarms[0][0] == first:
+            due.append(heapq.heappop(pool.alarms)[1])
+            del pool.wake_at[due[-1]]
+        else:
+            worker = pool.workers[heapq.heappop(pool.releases)[1]]
+            _seat(pool, replace(worker, standing=after_quarantine(worker.standing)))
     effects: list[Effect] = []
-    while (due := next_deadline(pool)) is not None and due <= pool.now:
-        _, task_id = heapq.heappop(pool.alarms)
-        del pool.wake_at[task_id]
+    for task_id in sorted(due):
         effects += _apply(pool, tasks.tick(pool.tasks[task_id], pool.now)).effects
         again = pool.wake_at.get(task_id)
         if again is not None and again <= pool.now:
@@ -283,6 +375,7 @@ def _apply(pool: Pool, result: tasks.Step) -> Step:
             del pool.tasks[task.id]  # ended tasks stand in the order of their ends
         _keep(pool, task, before)
         _account(pool, task, before)
+        _judge(pool, task, before)
     elif task.id not in pool.wake_at:
         _index(pool, task)
     return Step(effects, ignored)
@@ -350,6 +443,42 @@ def _account(pool: Pool, task: Task, before: Task | None) -> None:
             concerned = concerned ^ {task.id}
         if computing is not worker.computing or concerned is not worker.tasks:
             _seat(pool, replace(worker, computing=computing, tasks=concerned))
+
+
+def _judge(pool: Pool, task: Task, before: Task | None) -> None:
+    """Write into the workers' records what has just gone wrong by their doing, and what has gone well."""
+    was = before.replicates if before is not None else ()
+    for number, replicate in enumerate(task.replicates):
+        old = was[number] if number < len(was) else None
+        if old is replicate:
+            continue
+        for stage in replicate.life[len(old.life) if old is not None else 0 :]:
+            if stage.status in FAULTS:
+                _fault(pool, task, replicate.worker, stage.status.value)
+            elif stage.status is S.COMPLETED:
+                _succeeded(pool, replicate.worker)
+    if task.consensus is not None and (before is None or before.consensus is None):
+        for replicate in task.replicates:
+            if replicate.result_hash not in (None, task.consensus) and not replicate.rejected:
+                _fault(pool, task, replicate.worker, DISSENT)
+
+
+def _fault(pool: Pool, task: Task, address: WorkerAddress, what: str) -> None:
+    worker = pool.workers.get(address)
+    if worker is None:
+        return
+    standing = with_fault(worker.standing, Fault(at=pool.now, what=what, task_id=task.id), pool.rules)
+    if standing is worker.standing:
+        return
+    if standing.quarantined_until is not None:
+        heapq.heappush(pool.releases, (standing.quarantined_until, address))
+    _seat(pool, replace(worker, standing=standing))
+
+
+def _succeeded(pool: Pool, address: WorkerAddress) -> None:
+    worker = pool.workers.get(address)
+    if worker is not None and worker.standing is not BLANK:
+        _seat(pool, replace(worker, standing=after_success(worker.standing)))
 
 
 def _seat(pool: Pool, worker: Worker) -> None:

@@ -19,6 +19,10 @@ from poolwright.scheduler.effects import Effect, TellWorkerAbort, TellWorkerStar
 from poolwright.scheduler.events import (
     ChainDealMatched,
     ChainRef,
+    OperatorAllowedWorker,
+    OperatorDrainedWorker,
+    OperatorResumedWorker,
+    OperatorSetRules,
     PoolEvent,
     TaskEvent,
     Tick,
@@ -126,6 +130,13 @@ class Retelling:
                 due = tasks.next_deadline(self.task) if self.task else None
                 if due is not None and due <= now:
                     self._advance(lambda task: tasks.tick(task, now))
+            case (
+                OperatorSetRules()
+                | OperatorDrainedWorker()
+                | OperatorResumedWorker()
+                | OperatorAllowedWorker()
+            ):
+                pass  # it moves no task
             case _:
                 return self._hear(event, now)
         return None

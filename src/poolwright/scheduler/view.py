@@ -13,6 +13,7 @@ from poolwright.poco.types import Timestamp
 from poolwright.scheduler.history import Moment, history
 from poolwright.scheduler.pool import Pool, Worker
 from poolwright.scheduler.replicate import Replicate
+from poolwright.scheduler.standing import notice
 from poolwright.scheduler.task import Phase, Task
 
 Json = Mapping[str, object]
@@ -83,7 +84,8 @@ def replicate_model(task: Task, replicate: Replicate, date: Dated) -> Json:
 
 
 def worker_model(worker: Worker) -> Json:
-    """One worker: what it offers and what it does."""
+    """One worker: what it offers, what it does, and why it gets no work when it gets none."""
+    held = notice(worker.standing)
     return {
         "walletAddress": str(worker.address),
         "name": worker.capacity.name,
@@ -91,6 +93,17 @@ def worker_model(worker: Worker) -> Json:
         "slots": worker.capacity.slots,
         "freeSlots": worker.free_slots,
         "isSilent": worker.is_silent,
+        "hold": None if held is None else {"code": held.code, "message": held.message},
+        "quarantinedUntil": worker.standing.quarantined_until,
+        "faults": [
+            {"what": fault.what, "date": fault.at, "chainTaskId": str(fault.task_id)}
+            for fault in worker.standing.faults
+        ],
+        "cpus": worker.capacity.cpus,
+        "memoryGib": worker.capacity.memory_gib,
+        "gpu": worker.capacity.gpu,
+        "teeFrameworks": list(worker.capacity.tee_frameworks),
+        "weight": worker.weight,
         "computing": [str(task_id) for task_id in sorted(worker.computing)],
     }
 

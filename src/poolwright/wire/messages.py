@@ -176,6 +176,18 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """What the worker's owner should know of its standing: why it gets no new work, or that it does again.
+
+    Not numbered: it is said in each session as it stands, and again when it changes. `code` is "" when all is
+    well.
+    """
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
     """The scheduler ends the connection, and why."""
 
@@ -184,7 +196,7 @@ class Refused:
 
 
 WorkerMessage = Hello | Reported | Confirm | Heartbeat
-SchedulerMessage = Welcome | Instructed | Confirm | Refused
+SchedulerMessage = Welcome | Instructed | Confirm | Notice | Refused
 
 WORKER_MESSAGES: Sequence[type] = (Hello, Reported, Confirm, Heartbeat)
-SCHEDULER_MESSAGES: Sequence[type] = (Welcome, Instructed, Confirm, Refused)
+SCHEDULER_MESSAGES: Sequence[type] = (Welcome, Instructed, Confirm, Notice, Refused)
