@@ -141,7 +141,9 @@ class ChainWatch:
         return self._known_task(first) is None and await self._was_told(first)
 
     def _count(self, event: events.Reward | events.Seize, fresh: Mapping[TaskId, DealTerms]) -> None:
-        if event.owner != self._owner or (self._known_task(event.ref) is None and event.ref not in fresh):
+        known = self._known_task(event.ref)
+        is_news = event.ref in fresh if known is None else not known.is_ended  # else it was counted before
+        if event.owner != self._owner or not is_news:
             return
         if isinstance(event, events.Reward):
             self.earned += event.amount

@@ -238,12 +238,13 @@ async def _follow_chain(
     batches = follow(rpc, config.chain.hub, [TOPICS], cursor, config.start_block, heads)
     async for batch in batches:
         facts = await watch.facts(batch)
+        deals = [fact for fact in facts if isinstance(fact, ChainDealMatched)]
+        new_deals = [deal for deal in deals if deal.terms.deal_id not in runner.state.deals]
         if facts or batch.upto.number - stored >= IDLE_BLOCKS:
             await runner.put(*facts, marks={CURSOR_MARK: codec.encode(batch.upto)})
             stored = batch.upto.number
-        for fact in facts:
-            if isinstance(fact, ChainDealMatched):
-                metrics.deal_taken(fact.at)
+        for deal in new_deals:
+            metrics.deal_taken(deal.at)
         progress.took(batch.upto)
         await clock.advance(batch.upto.timestamp)
 

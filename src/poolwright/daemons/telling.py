@@ -29,6 +29,7 @@ from poolwright.scheduler.story import Chapter, Entry, Retelling
 from poolwright.scheduler.task import Task
 from poolwright.scheduler.why import Wait
 from poolwright.store.port import EventId, LoggedEffect, LoggedEvent, StoreReads
+from poolwright.store.postgresql_reads import PostgresReads
 from poolwright.store.sqlite_reads import SqliteReads
 from poolwright.wire import codec
 
@@ -219,7 +220,12 @@ async def reading(variables: Mapping[str, str], folder: Path | None) -> AsyncIte
 
     Raises InputError when there is none.
     """
-    store = await SqliteReads.open((folder or default_folder(variables)) / STORE_FILE)
+    url = variables.get("POOLWRIGHT_STORE_URL")
+    store: SqliteReads | PostgresReads
+    if folder is None and url:
+        store = await PostgresReads.open(url)
+    else:
+        store = await SqliteReads.open((folder or default_folder(variables)) / STORE_FILE)
     try:
         yield store
     finally:

@@ -9,6 +9,8 @@ told about them, and nothing decides by it:
     CONSENSUS_REACHED         TaskConsensus               FINALIZED, COMPLETED   TaskFinalize
     REOPENED, INITIALIZED     TaskReopen                  FINAL_DEADLINE_REACHED, FAILED  TaskClaimed
 
+and FINALIZED, COMPLETED at once when one worker ends the task in its only transaction.
+
 A worker's clock and a block's time may disagree by seconds; the order of the story is the order of the list,
 and a date is never before the one above it.
 """
@@ -36,6 +38,7 @@ _FACT_TO_STATUSES: Final = {
     "TaskRevealed": ("AT_LEAST_ONE_REVEALED",),
     "TaskReopened": ("REOPENED", "INITIALIZED"),
     "TaskFinalized": ("FINALIZED", "COMPLETED"),
+    "TaskContributedAndFinalized": ("FINALIZED", "COMPLETED"),
     "TaskClaimed": ("FINAL_DEADLINE_REACHED", "FAILED"),
 }
 

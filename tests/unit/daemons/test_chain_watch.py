@@ -7,7 +7,19 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from factories import ALICE, DIGEST, active_task, address, chain_ref, deal_terms, hash32, hash_of, task_of
+from factories import (
+    ALICE,
+    DIGEST,
+    active_task,
+    address,
+    chain_ref,
+    claimed,
+    deal_terms,
+    hash32,
+    hash_of,
+    task_of,
+    told,
+)
 from hub_twin import HubTwin
 from poolwright.chain.logs import LogBatch
 from poolwright.chain.reads import DealDetails
@@ -123,7 +135,9 @@ async def test_deal_that_is_read_again_after_its_tasks_were_forgotten_is_no_news
 
 async def test_rewards_and_losses_of_the_owner_for_this_pools_tasks_are_counted() -> None:
     owner, task = address("owner"), active_task()
-    counting = ChainWatch(HubTwin(), POOL, {task.id: task}.get, owner=owner)  # type: ignore[arg-type]  # a twin
+    ended = told(task, claimed(task.id)).task
+    by_id = {task.id: task}
+    counting = ChainWatch(HubTwin(), POOL, by_id.get, owner=owner)  # type: ignore[arg-type]  # a twin
     foreign = TaskId(hash32("a task of another pool"))
 
     facts = await counting.facts(
@@ -137,6 +151,9 @@ async def test_rewards_and_losses_of_the_owner_for_this_pools_tasks_are_counted(
 
     assert facts == []
     assert (counting.earned, counting.seized) == (7, 3)
+    by_id[task.id] = ended  # what is read once more was counted then
+    await counting.facts(batch(events.Seize(owner=owner, amount=NRlc(3), ref=task.id)))
+    assert counting.seized == 3
 
 
 def notice(workerpool: Address = POOL) -> events.SchedulerNotice:

@@ -36,6 +36,14 @@ def test_a_task_that_goes_well_has_every_status_of_the_way() -> None:
     ]
 
 
+def test_a_task_that_one_transaction_ends_is_completed() -> None:
+    task = f.active_task(ALICE)
+
+    task = f.told(task, f.contributed_and_finalized(task.id)).task
+
+    assert told(task) == ["RECEIVED", "INITIALIZED", "RUNNING", "FINALIZED", "COMPLETED"]
+
+
 def test_a_task_that_is_claimed_met_its_final_deadline() -> None:
     task = f.active_task(ALICE)
 
