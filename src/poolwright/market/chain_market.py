@@ -99,8 +99,8 @@ class ChainMarket:
 
     @property
     def cursor(self) -> BlockStamp | None:
-        """How far the chain is taken."""
-        return self.clerk.replica.cursor
+        """How far the chain is taken and stored."""
+        return self.clerk.cursor
 
     # --- publication ----------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from poolwright.market.steps import News, Step, read_change, write_change
 from poolwright.market.storage import MOST_AT_ONCE, Storage, StorageFailed
 from poolwright.market.turns import Deposed, Turn
 from poolwright.poco.errors import PoolwrightError
-from poolwright.poco.types import OrderHash
+from poolwright.poco.types import BlockStamp, OrderHash
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -85,6 +85,8 @@ class Clerk:
         self, chain_id: int, storage: Storage, feed: Feed, *, checks_invariants: bool = False
     ) -> None:
         self.replica: Final = Replica(checks_invariants=checks_invariants)
+        self.cursor: BlockStamp | None = None
+        """How far the chain is taken and stored; in a turn the replica's is ahead of it."""
         self.trouble: StorageFailed | None = None
         """Why the changes of others cannot be read at the moment."""
         self._chain_id = chain_id
@@ -180,6 +182,7 @@ class Clerk:
 
         replica, after, pieces = await self._run(load)
         self.replica.take(replica)
+        self.cursor = replica.cursor
         self._is_lost = False
         self._feed.begin(self._chain_id, after=after, upto=replica.number, pieces=pieces)
 
@@ -257,6 +260,8 @@ class Clerk:
         return True
 
     def _tell(self, row: ChangeRow, news: Sequence[News]) -> None:
+        """Let everybody see a change that is stored."""
+        self.cursor = self.replica.cursor
         self._feed.tell(self._chain_id, row.number, self._pieces(row, news))
 
     def _pieces(self, row: ChangeRow, news: Sequence[News]) -> list[Piece]:

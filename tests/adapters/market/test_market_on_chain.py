@@ -5,12 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from conftest import CHAIN_ID, KEY_OF, MANAGER, NOBODY, PROVIDER, REQUESTER, RLC, Chain, Client
+from conftest import (
+    CHAIN_ID,
+    KEY_OF,
+    MANAGER,
+    NOBODY,
+    PROVIDER,
+    REQUESTER,
+    RLC,
+    Chain,
+    Client,
+    settings_of,
+)
+from poolwright.market import service
 from poolwright.market.login import digest_of
 from poolwright.poco import calls
 from poolwright.poco.orders import NULL_DATASETORDER
@@ -68,6 +81,94 @@ async def test_the_four_kinds_are_published_and_a_deal_consumes_them(chain: Chai
 
     await market.published(chain.app_order(), PROVIDER)
     await market.until(request, status="open")
+
+
+async def test_a_deal_that_is_reorganised_away_gives_back_what_it_took(chain: Chain, market: Client) -> None:
+    hub = chain.contracts.hub
+    chain.deposit(MANAGER, 30)
+    app, pool, request = chain.app_order(), chain.pool_order(volume=1), chain.request_order()
+    closed = chain.pool_order()
+    staked = chain.pool_order(workerpoolprice=NRlc(100), volume=1)
+    for order, wallet in (
+        (app, PROVIDER),
+        (pool, MANAGER),
+        (request, REQUESTER),
+        (closed, MANAGER),
+        (staked, MANAGER),
+    ):
+        await market.published(order, wallet)
+    await market.until_watched(chain.node)
+    before = int(chain.node.call("eth_blockNumber"), 16)
+
+    chain.send(PROVIDER, hub, calls.match_orders(app, NULL_DATASETORDER, pool, request))
+    chain.send(MANAGER, hub, calls.manage_workerpool_order(closed, OrderOperation.CLOSE))
+    chain.send(MANAGER, chain.contracts.workerpool_registry, _sale(chain))
+    chain.withdraw(MANAGER, 30)
+    await market.until(pool, status="filled", remaining=0)
+    await market.until(request, status="filled", remaining=0)
+    await market.until(app, status="open", remaining=9)
+    await market.until(closed, status="canceled")
+    await market.until(staked, status="dead")
+    [gone] = (await market.ok("/deals"))["deals"]
+    late = chain.app_order()
+    await market.published(late, PROVIDER)  # read on the branch that is lost
+    depth = int(chain.node.call("eth_blockNumber"), 16) - before
+
+    async with market.http.get(f"{market.url}/events?chainId={CHAIN_ID}&topic=deals") as stream:
+        await stream.content.readline()
+        chain.node.call("anvil_reorg", depth, [])
+        news, event = await _next_event(stream)
+    assert (event, news["text"]) == ("deal_removed", gone["dealid"])
+
+    await market.until(pool, status="open", remaining=1)
+    await market.until(request, status="open", remaining=1)
+    await market.until(app, status="open", remaining=10)
+    await market.until(closed, status="open", remaining=10)
+    await market.until(staked, status="open")
+    await market.until(late, status="open")
+    assert (await market.ok("/deals"))["count"] == 0
+    assert (await market.get(f"/deals/{gone['dealid']}"))[0] == 404
+
+    chain.send(PROVIDER, hub, calls.match_orders(app, NULL_DATASETORDER, pool, request))
+    await market.until(pool, status="filled")
+    await market.until(app, remaining=9)
+    [deal] = (await market.ok("/deals"))["deals"]
+    assert deal["requestHash"] == str(chain.hash(request))
+
+
+def _sale(chain: Chain) -> bytes:
+    return calls.transfer_entry(MANAGER, PROVIDER, chain.entries["pool"])
+
+
+async def test_a_reorganisation_below_all_that_was_watched_is_read_again(
+    chain: Chain, tmp_path: Path
+) -> None:
+    """Of the passed blocks only the one before the hub's is left; what both branches have is not lost."""
+    registry = chain.contracts.workerpool_registry
+    late = calls.decode_address(chain.ask(registry, calls.predict_workerpool(MANAGER, "late")))
+    chain.send(PROVIDER, registry, calls.create_workerpool(MANAGER, "late"))
+    chain.node.call("anvil_mine", hex(2))
+    config = settings_of(chain, f"sqlite:///{tmp_path}/market.db")
+    async with aiohttp.ClientSession() as http, service.serving(config) as running:
+        market = Client(http=http, url=running.url, chain=chain)
+        app, pool = chain.app_order(), chain.pool_order(workerpool=late)
+        await market.published(app, PROVIDER)
+        await market.published(pool, MANAGER)
+        await market.until_watched(chain.node)
+
+        chain.node.call("anvil_reorg", 3, [])
+
+        await market.until(pool, status="dead")
+        assert (await market.order(app))["status"] == "open"
+        async with asyncio.timeout(20):
+            while True:  # they are gone for the moment of the reading
+                if (await market.ok("/categories"))["count"] == 5:
+                    break
+                await asyncio.sleep(0.05)
+        assert await market.refused(chain.pool_order(workerpool=late), MANAGER) == "Workerpool not deployed"
+        chain.send(PROVIDER, registry, calls.create_workerpool(MANAGER, "late"))
+        await market.until(pool, status="open")
+        running.stop()
 
 
 async def test_an_order_without_dataset_is_matched(chain: Chain, market: Client) -> None:

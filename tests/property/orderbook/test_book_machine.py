@@ -13,6 +13,7 @@ from poolwright.orderbook.book import (
     Fact,
     OrderClosed,
     OrderConsumed,
+    OrderReread,
     OrderUnpublished,
     ResourceOwned,
     StakeRead,
@@ -134,6 +135,32 @@ class BookMachine(RuleBasedStateMachine):
             order_hash = OrderHash(self.seen[pick % len(self.seen)].hash)
             leave = OrderClosed if is_closed else OrderUnpublished
             self.book.apply([leave(order_hash=order_hash)])
+
+    @rule(pick=st.integers(0, 50), consumed=st.integers(0, 3))
+    def chain_is_reorganised(self, pick: int, consumed: int) -> None:
+        if self.seen:
+            order = self.seen[pick % len(self.seen)]
+            known = self.book.get(order.hash)
+            left = max(order.volume - consumed, 0)
+            again = listing_of(
+                order_of(order),
+                order.hash,
+                signer=order.signer,
+                remaining=left,
+                published=order.published,
+                expires=0 if known is None else known.expires,
+            )
+            stake = self.stakes[order.signer]
+            facts: list[Fact] = [
+                OrderReread(listing=again),
+                StakeRead(wallet=order.signer, stake=NRlc(stake)),
+            ]
+            resource = order.terms.resource
+            if order.kind is not Kind.REQUEST:
+                facts.append(ResourceOwned(resource=resource, owner=self.owners[resource]))
+            self.book.apply(facts)
+            assert (order.hash in self.book) == (left > 0)
+            self.seen[pick % len(self.seen)] = self.book.get(order.hash) or again
 
     @rule(seconds=st.integers(1, 20))
     def time_passes(self, seconds: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from offers import (
     APP,
     DATASET,
@@ -19,19 +20,19 @@ from offers import (
     publish,
     request,
 )
-
 from poolwright.orderbook.book import (
     Book,
     BookRefusal,
     OrderClosed,
     OrderConsumed,
+    OrderReread,
     OrderUnpublished,
     ResourceOwned,
     StakeRead,
     TimePassed,
 )
 from poolwright.orderbook.invariants import check_book
-from poolwright.orderbook.listing import Kind, Listing, Status
+from poolwright.orderbook.listing import Kind, Listing, Status, listing_of, order_of
 from poolwright.poco.tags import TEE
 from poolwright.poco.types import NRlc
 
@@ -94,6 +95,44 @@ def test_a_closed_order_leaves_as_canceled() -> None:
     [change] = book.apply([OrderClosed(order_hash=offer.hash)])
 
     assert (change.status, offer.remaining, len(book)) == (Status.CANCELED, 0, 0)
+
+
+def test_an_order_read_again_has_more_left_or_less() -> None:
+    offer = pool(volume=10, remaining=6)
+    book = book_of(offer)
+
+    for left in (10, 3):
+        offer_now = relisted(offer, left)
+        assert news_of(book.apply([OrderReread(listing=offer_now)])) == [(offer, "updated")]
+        assert (offer.remaining, offer.is_open) == (left, True)
+    assert book.apply([OrderReread(listing=relisted(offer, 3))]) == []
+    assert news_of(book.apply([OrderReread(listing=relisted(offer, 0))])) == [(offer, "unpublished")]
+    assert offer.hash not in book
+    check_book(book)
+
+
+def test_an_order_that_had_left_comes_back_when_it_is_read_again() -> None:
+    offer = pool(volume=10, workerpoolprice=NRlc(100))
+    book = book_of(offer)
+    book.apply([OrderClosed(order_hash=offer.hash)])
+    again = relisted(offer, 4)
+
+    changes = book.apply([OrderReread(listing=again), StakeRead(wallet=OWNER, stake=NRlc(120))])
+
+    assert news_of(changes) == [(again, "published")]
+    assert open_orders(book, Kind.WORKERPOOL) == [again]
+    assert book.apply([OrderReread(listing=relisted(pool(), 0))]) == []
+
+
+def relisted(offer: Listing, remaining: int) -> Listing:
+    return listing_of(
+        order_of(offer),
+        offer.hash,
+        signer=offer.signer,
+        remaining=remaining,
+        published=offer.published,
+        expires=offer.expires,
+    )
 
 
 def test_an_unpublished_order_leaves_without_a_status() -> None:
