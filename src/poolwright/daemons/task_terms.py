@@ -34,6 +34,10 @@ callback, 431 k for a contribution, which leaves enough for its reveal (referenc
 """
 
 
+GAS_OF_A_TASK: Final = 570_000
+"""What a task that is under way will use at most."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """What the chain holds of a task and of a worker in it."""
@@ -60,8 +64,12 @@ async def read_terms(
     workerpool: Address,
     now: Timestamp,
     gas: GasPolicy,
+    under_way: int = 0,
 ) -> Terms | Refusal:
-    """The task's terms, or why this worker does not take it. Raises Unavailable when the node is silent."""
+    """The task's terms, or why this worker does not take it. Raises Unavailable when the node is silent.
+
+    `under_way`: how many other tasks the wallet has yet to pay the contribution of.
+    """
     details, standing, money = await asyncio.gather(
         hub.deal_with_details(start.deal_id),
         read_standing(hub, start.task_id, worker),
@@ -90,10 +98,11 @@ async def read_terms(
     obstacle = obstacle_to_contribution(standing, worker, stake=stake, now=now)
     if obstacle is not None:
         return obstacle
-    gas_needed = GAS_FOR_A_TASK * gas.price(gas_price)
+    gas_needed = (GAS_FOR_A_TASK + under_way * GAS_OF_A_TASK) * gas.price(gas_price)
     if balance < gas_needed:
         message = (
-            f"gas of {worker}: expected at least {gas_needed} wei, got {balance} wei; "
+            f"gas of {worker}: expected at least {gas_needed} wei with {under_way} other tasks under way, "
+            f"got {balance} wei; "
             f"send ETH to the worker's wallet"
         )
         return Refusal(status=S.OUT_OF_GAS, cause="OUT_OF_GAS", message=message)

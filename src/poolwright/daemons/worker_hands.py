@@ -176,6 +176,8 @@ class WorkerHands:
         self._mailbox = mailbox
         self._results_url = results_url
         self._logs = logs
+        self._unpaid: set[TaskId] = set()
+        """Tasks taken by this process whose contribution is not mined yet."""
         self._policy = DownloadPolicy(
             gateways=config.gateways, public_addresses_only=not config.private_downloads
         )
@@ -293,9 +295,11 @@ class WorkerHands:
             workerpool=self._config.workerpool,
             now=head.timestamp,
             gas=self._config.chain.gas,
+            under_way=len(self._unpaid - {effect.task_id}),
         )
         if isinstance(terms, Refusal):
             return self._refused(effect.task_id, terms)
+        self._unpaid.add(effect.task_id)
         return TaskDescribed(at=self._now(), task_id=effect.task_id, terms=terms)
 
     async def _download_app(self, effect: DownloadApp) -> Event:
@@ -477,6 +481,7 @@ class WorkerHands:
             if contribution.status is ContributionStatus.UNSET:
                 return self._contribution_failed(task_id, S.CONTRIBUTE_FAILED, problem)
             receipt = None
+        self._unpaid.discard(task_id)
         return ContributionMined(
             at=self._now(),
             task_id=task_id,
@@ -586,6 +591,7 @@ class WorkerHands:
         )
 
     async def _purge(self, effect: Purge) -> Event:
+        self._unpaid.discard(effect.task_id)
         await self._engine.stop(effect.task_id)
         await self._engine.forget(effect.task_id)
         await asyncio.to_thread(remove_tree, self._folder(effect.task_id))

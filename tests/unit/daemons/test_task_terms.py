@@ -11,7 +11,7 @@ from factories import address, hash32
 from hub_twin import NOT_CONTRIBUTED, HubTwin
 from poolwright.chain.gas import GasPolicy
 from poolwright.chain.reads import DealDetails
-from poolwright.daemons.task_terms import GAS_FOR_A_TASK, Refusal, read_params, read_terms
+from poolwright.daemons.task_terms import GAS_FOR_A_TASK, GAS_OF_A_TASK, Refusal, read_params, read_terms
 from poolwright.poco import ids
 from poolwright.poco.authorization import sign_authorization
 from poolwright.poco.records import (
@@ -129,14 +129,22 @@ def start(*, key: bytes = OWNER_KEY, worker: Address = WORKER) -> Start:
     )
 
 
-async def read(chain: HubTwin, told: Start | None = None, now: Timestamp = NOW) -> Terms | Refusal:
+async def read(
+    chain: HubTwin,
+    told: Start | None = None,
+    now: Timestamp = NOW,
+    *,
+    under_way: int = 0,
+    gas: GasPolicy | None = None,
+) -> Terms | Refusal:
     return await read_terms(
         chain,  # type: ignore[arg-type]  # a twin with what is used here
         told or start(),
         worker=WORKER,
         workerpool=POOL,
         now=now,
-        gas=GasPolicy(multiplier=1),
+        gas=gas or GasPolicy(multiplier=1),
+        under_way=under_way,
     )
 
 
@@ -257,7 +265,29 @@ async def test_wallet_without_gas_does_not_take_the_task() -> None:
     refusal = await refused(chain)
 
     assert (refusal.status, refusal.cause) == (S.OUT_OF_GAS, "OUT_OF_GAS")
-    assert "expected at least 1820000 wei, got 1819999 wei; send ETH" in refusal.message
+    said = "expected at least 1820000 wei with 0 other tasks under way, got 1819999 wei; send ETH"
+    assert said in refusal.message
+
+
+async def test_gas_that_other_tasks_will_need_is_not_counted_twice() -> None:
+    """Known before the work, so said before the work: three tasks cannot live on the gas of one."""
+    chain = hub()
+
+    assert isinstance(await read(chain, under_way=0), Terms)
+    refusal = await read(chain, under_way=2)
+
+    assert isinstance(refusal, Refusal)
+    assert refusal.status is S.OUT_OF_GAS
+    chain.ethers[WORKER] = (GAS_FOR_A_TASK + 2 * GAS_OF_A_TASK) * GAS_PRICE
+    assert isinstance(await read(chain, under_way=2), Terms)
+
+
+@pytest.mark.parametrize(("multiplier", "cap"), [(0, 10**9), (1, 0)])
+async def test_a_price_of_zero_needs_no_gas_money(multiplier: int, cap: int) -> None:
+    chain = hub()
+    chain.ethers.clear()
+
+    assert isinstance(await read(chain, gas=GasPolicy(multiplier=multiplier, cap=Wei(cap))), Terms)
 
 
 async def test_app_that_is_no_container_is_not_taken() -> None:
