@@ -16,12 +16,9 @@ from poolwright.chain.rpc import Rpc
 from poolwright.chain.sender import TxJournal, TxSender
 from poolwright.chain.wallet import Wallet
 from poolwright.daemons.config import ChainConfig, WalletConfig, password_of
-from poolwright.daemons.standby import Standby
 from poolwright.poco.errors import InputError
 from poolwright.poco.types import Address
-from poolwright.store.lease import Candidate
 from poolwright.store.port import Commit, Store
-from poolwright.store.postgresql import PostgresStore
 from poolwright.store.sqlite import SqliteStore
 
 IDENTITY_MARK: Final = "identity"
@@ -50,35 +47,11 @@ async def at_home(
         ) from problem
     store = await SqliteStore.open(folder / STORE_FILE)
     stack.push_async_callback(store.close)
-    await _check_identity(store, f"folder {folder}", chain, workerpool, wallet)
+    await check_identity(store, f"folder {folder}", chain, workerpool, wallet)
     return store
 
 
-async def at_server(
-    stack: AsyncExitStack,
-    url: str,
-    holder: str,
-    standby: Standby,
-    chain: ChainConfig,
-    workerpool: Address,
-    wallet: Address,
-) -> PostgresStore:
-    """The store at `url`, once it is this scheduler's turn to write it; `holder` is what others call it.
-
-    Raises InputError when the store is another pool's, chain's or wallet's.
-    """
-    candidate = await Candidate.enter(url, holder)
-    try:
-        term = await standby.wait(candidate)
-    finally:
-        await candidate.close()
-    store = await PostgresStore.lead(url, term)
-    stack.push_async_callback(store.close)
-    await _check_identity(store, f"store {store.name}", chain, workerpool, wallet)
-    return store
-
-
-async def _check_identity(
+async def check_identity(
     store: Store, place: str, chain: ChainConfig, workerpool: Address, wallet: Address
 ) -> None:
     """Note whose state this is, or compare. Raises InputError when it is another's."""

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import structlog
@@ -29,7 +29,6 @@ from poolwright.daemons.config import SchedulerConfig
 from poolwright.daemons.health import ChainProgress
 from poolwright.daemons.home import (
     at_home,
-    at_server,
     open_wallet,
     own_secret,
     poll_seconds,
@@ -53,9 +52,11 @@ from poolwright.serving.http import SHUTDOWN_SECONDS, listen, serve, url_of
 from poolwright.serving.logs import log_json
 from poolwright.serving.patience import CLIENT_SECONDS, patient_protocol
 from poolwright.store.port import Store
-from poolwright.store.postgresql import PostgresStore
 from poolwright.wire import codec
 from poolwright.wire.messages import MAX_MESSAGE_BYTES
+
+if TYPE_CHECKING:
+    from poolwright.store.postgresql import PostgresStore
 
 log = structlog.get_logger(__name__)
 
@@ -106,6 +107,8 @@ async def _lead(
     identity = (config.chain, config.workerpool, wallet.address)
     shared: PostgresStore | None = None
     if config.store_url is not None:
+        from poolwright.daemons.shared_store import at_server
+
         shared = await at_server(stack, config.store_url, holder, standby, *identity)
     store = shared or await at_home(stack, config.folder, *identity)
     heads = await stack.enter_async_context(

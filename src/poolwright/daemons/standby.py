@@ -7,7 +7,7 @@ module's answers, then, when the store is ours to write, the scheduler's.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from starlette.applications import Starlette
@@ -20,7 +20,9 @@ from starlette.websockets import WebSocket
 from poolwright import __version__
 from poolwright.poco.errors import PoolwrightError, Unavailable
 from poolwright.serving.http import error_body
-from poolwright.store.lease import Candidate, Leader, Term
+
+if TYPE_CHECKING:
+    from poolwright.store.lease import Candidate, Leader, Term
 
 log = structlog.get_logger(__name__)
 
