@@ -25,7 +25,7 @@ import structlog
 from poolwright.market.feed import Feed, Piece
 from poolwright.market.replica import Replica, news_of
 from poolwright.market.rows import ChangeRow, Commit
-from poolwright.market.steps import News, Step, read_change, write_change
+from poolwright.market.steps import News, Step, read_change, read_news, write_change
 from poolwright.market.storage import MOST_AT_ONCE, Storage, StorageFailed
 from poolwright.market.turns import Deposed, Turn
 from poolwright.poco.errors import PoolwrightError
@@ -177,7 +177,7 @@ class Clerk:
             if changes:
                 log.warning("stored orders were not settled", chain=self._chain_id, orders=len(changes))
             first = snapshot.changes[0].first if snapshot.changes else snapshot.number + 1
-            pieces = [each for row in snapshot.changes for each in self._pieces(row, read_change(row)[1])]
+            pieces = [each for row in snapshot.changes for each in self._pieces(row, read_news(row))]
             return replica, first - 1, pieces
 
         replica, after, pieces = await self._run(load)

@@ -91,7 +91,16 @@ def read_change(row: ChangeRow) -> tuple[Step, list[News]]:
         else BlockStamp(BlockNumber(cursor[0]), BlockHash(Hash32.parse(cursor[1])), Timestamp(cursor[2])),
         is_rewind=body.get("isRewind", False),
     )
-    return step, [News(topic=topic, name=name, text=text) for topic, name, text in body["news"]]
+    return step, _read_news(body)
+
+
+def read_news(row: ChangeRow) -> list[News]:
+    """The news of a change alone, for who has the book from elsewhere."""
+    return _read_news(json.loads(row.body))
+
+
+def _read_news(body: dict[str, Any]) -> list[News]:
+    return [News(topic=topic, name=name, text=text) for topic, name, text in body["news"]]
 
 
 def _write_fact(fact: Fact) -> list[Any]:

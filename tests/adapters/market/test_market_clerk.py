@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,6 +23,7 @@ from poolwright.market.schema import CHANGES
 from poolwright.market.steps import News, Step
 from poolwright.market.storage import Storage, StorageFailed
 from poolwright.market.turns import Deposed, Turn
+from poolwright.market.wakeups import WakeUps
 from poolwright.orderbook.book import Fact, OrderUnpublished, ResourceOwned, StakeRead, TimePassed
 from poolwright.orderbook.listing import Listing, place_of
 from poolwright.poco.errors import InputError
@@ -260,6 +261,36 @@ async def test_news_go_on_after_a_restart_and_at_another_process(storage: Storag
         assert [await anext(heard), await anext(heard)] == desk.told[1:]
         await again.publish(pool(at=4))
         assert await anext(heard) == again.told[0]
+
+
+async def test_who_follows_is_woken_and_again_after_the_database_was_away(cluster: Cluster) -> None:
+    storage = Storage.open(cluster.database())
+    storage.begin_chain(CHAIN, address("hub"), BlockNumber(0))
+    loop = asyncio.get_running_loop()
+    async with desks(storage, 2) as (one, two):
+
+        def hear(chain_id: int, number: int) -> None:
+            assert chain_id == CHAIN
+            loop.call_soon_threadsafe(two.clerk.wake, number)
+
+        with WakeUps(storage, hear):
+            for _ in range(2):
+                await tells_until_heard(one, two)
+                cluster.stop()
+                cluster.start()
+    storage.close()
+
+
+async def tells_until_heard(one: Desk, two: Desk) -> None:
+    """Only wake-ups make the second one follow; the first ones may come before it listens."""
+    before = two.clerk.replica.number
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(StorageFailed):
+                await one.apply(TimePassed(now=1), news=1)
+            await asyncio.sleep(0.2)
+            if two.clerk.replica.number > before:
+                return
 
 
 async def test_the_database_may_go_and_come_back(cluster: Cluster) -> None:

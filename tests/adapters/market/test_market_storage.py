@@ -6,12 +6,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import alembic.command
+import alembic.config
 import pytest
 from sqlalchemy import create_engine, text
 
 from databases import postgresql
 from factories import address, hash32
 from offers import app, dataset, pool, request
+from poolwright.market import migrations
 from poolwright.market.leases import release_lease, renew_lease, take_lease
 from poolwright.market.rows import (
     PARTY_COLUMNS,
@@ -23,6 +26,7 @@ from poolwright.market.rows import (
     OrderRow,
     OwnerRow,
     StakeRow,
+    pack_order,
 )
 from poolwright.market.storage import KEPT_CHANGES, Storage, StorageFailed
 from poolwright.market.turns import KEPT_BLOCKS, Known, Turn
@@ -180,6 +184,42 @@ def test_cursor_and_facts_survive_a_new_start(url: str) -> None:
     with pytest.raises(InputError, match="holds chain 31337 of another hub"):
         again.begin_chain(CHAIN, address("another hub"), None)
     again.close()
+
+
+def test_a_database_of_the_first_version_goes_on(url: str) -> None:
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    if url.startswith("sqlite"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir()
+    order = pool(volume=5, remaining=3)
+    values: dict[str, Any] = {"chain": CHAIN, "hub": HUB, "hash": stamp(9).hash, "order": order.hash}
+    values |= {"signer": order.signer, "document": pack_order(order), "published": order.published}
+    with engine.begin() as connection:
+        config = alembic.config.Config()
+        config.set_main_option("script_location", str(Path(str(migrations.__file__)).parent))
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, "0001")
+        connection.execute(text("INSERT INTO cursors VALUES (:chain, :hub, 5, 9, :hash, 1700000000)"), values)
+        connection.execute(
+            text(
+                "INSERT INTO orders VALUES (:chain, :order, 'workerpoolorder', :signer, :document, 3, 'open',"
+                " 0, :published, 0)"
+            ),
+            values,
+        )
+        connection.execute(text("INSERT INTO categories VALUES (:chain, 0, 300, '{}')"), values)
+    engine.dispose()
+
+    storage = Storage.open(url)
+
+    started = storage.begin_chain(CHAIN, HUB, None)
+    assert started is not None
+    assert started.cursor == stamp(9)
+    assert storage.passed(CHAIN) == [stamp(9)]
+    assert [(each.hash, each.remaining) for each in load(storage)] == [(order.hash, 3)]
+    assert storage.category(CHAIN, 0) == "{}"
+    store(storage, cursor=stamp(10))
+    assert take_lease(storage, CHAIN, "one") == 1
+    storage.close()
 
 
 def test_a_second_process_on_the_same_file_is_refused(tmp_path: Path) -> None:
