@@ -400,3 +400,22 @@ async def test_stopped_leader_is_succeeded_at_once(scene: Scene) -> None:
 
     assert await asyncio.to_thread(leader.popen.wait, PATIENCE_SECONDS) == 0
     await scene.until_role(standby, "leader")
+
+
+async def test_leader_without_its_database_ends_and_leads_again_when_both_are_back(scene: Scene) -> None:
+    with postgresql() as own:
+        scene.store_url = own.url
+        leader = scene.start_scheduler("first")
+        await scene.until_role(leader, "leader")
+        own.stop()
+        assert await asyncio.to_thread(leader.popen.wait, PATIENCE_SECONDS) == 1
+        assert "error: this scheduler leads no more" in leader.log.read_text()
+
+        early = scene.start_scheduler("early")
+        assert await asyncio.to_thread(early.popen.wait, PATIENCE_SECONDS) == 1
+        assert "does not answer" in early.log.read_text().splitlines()[-1]
+
+        own.start()
+        again = scene.start_scheduler("again")
+        await scene.until_role(again, "leader")
+        again.stop()

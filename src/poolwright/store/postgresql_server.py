@@ -99,6 +99,7 @@ def migrate(connection: Connection, name: str) -> None:
     check_version(connection, name)
     scripts = migrations("postgresql")
     version = _version(connection)
+    connection.execute("SET LOCAL statement_timeout = 0")  # a large table takes its time
     for script in scripts[version:]:
         connection.execute(script.encode())
     if version < len(scripts):
