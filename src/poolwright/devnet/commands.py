@@ -1,4 +1,4 @@
-"""`poolwright setup|up|down|status|logs|demo`: the commands of the local network, added to the command line.
+"""`poolwright setup|up|down|status|logs|env|demo`: the local network's commands, added to the command line.
 
 Each imports what it does when it does it: the daemons start through the same program, and quickly.
 """
@@ -28,6 +28,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(down)
     app.command()(status)
     app.command()(logs)
+    app.command()(env)
     app.command()(demo)
 
 
@@ -113,6 +114,18 @@ def logs(
     from poolwright.devnet.folder import StateFolder
 
     for line in part_logs.read(StateFolder(state.absolute()), part, lines=lines, follow=follow):
+        say(line)
+
+
+def env(
+    part: Annotated[str, typer.Argument(help="scheduler, results, market, worker-1, ...")],
+    state: StateOption = DEFAULT_STATE,
+) -> None:
+    """Print a part's settings for a shell: eval "$(poolwright env scheduler)"."""
+    from poolwright.devnet.folder import StateFolder
+    from poolwright.devnet.settings import export_lines, settings_of
+
+    for line in export_lines(settings_of(StateFolder(state.absolute()), part)):
         say(line)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import factories as f
+from databases import lead, postgresql
 from poolwright.__main__ import main
 from poolwright.chain.blocks import fetch_headers, newest_header
 from poolwright.chain.rpc import Rpc
@@ -162,6 +163,20 @@ async def test_it_is_refused_while_a_scheduler_has_the_store(
                 raise AssertionError
     finally:
         await running.close()
+
+    assert refused.value.code == "store-in-use"
+
+
+async def test_it_is_refused_while_a_scheduler_leads_a_shared_store(variables: dict[str, str]) -> None:
+    with postgresql() as cluster:
+        variables["POOLWRIGHT_STORE_URL"] = url = cluster.database()
+        leader = await lead(url, "the scheduler at http://127.0.0.1:13000")
+        try:
+            with pytest.raises(InputError, match="got the scheduler at http") as refused:
+                async with held_store(scheduler_config(variables)):
+                    raise AssertionError
+        finally:
+            await leader.close()
 
     assert refused.value.code == "store-in-use"
 

@@ -13,6 +13,7 @@ import pytest
 from pair import Clock, SchedulerTwinHands
 
 import factories as f
+from databases import lead, postgresql
 from factories import ALICE
 from poolwright.__main__ import main
 from poolwright.chain.journal import TxPhase, TxRecord
@@ -26,6 +27,7 @@ from poolwright.poco.errors import InputError
 from poolwright.poco.types import Address, BlockNumber, TxHash, Wei
 from poolwright.scheduler.effects import Submission
 from poolwright.scheduler.events import PoolEvent
+from poolwright.store.postgresql import PostgresStore
 from poolwright.store.sqlite import SqliteStore
 from poolwright.wire.statuses import ReplicateStatus as S
 
@@ -49,9 +51,12 @@ LIFE = (
 
 
 @asynccontextmanager
-async def scheduler(folder: Path, *events: PoolEvent) -> AsyncIterator[SqliteStore]:
+async def scheduler(
+    folder: Path, *events: PoolEvent, url: str | None = None
+) -> AsyncIterator[SqliteStore | PostgresStore]:
     """A scheduler that has taken these events and runs on, writing its store."""
-    store = await SqliteStore.open(folder / STORE_FILE)
+    store: SqliteStore | PostgresStore
+    store = await SqliteStore.open(folder / STORE_FILE) if url is None else await lead(url)
     runner: Runner[Any, Any, Any] = Runner(
         SchedulerMind(), SchedulerTwinHands(Mailboxes(store)), store, Clock(), lanes=LANES
     )
@@ -190,6 +195,20 @@ async def test_a_task_that_nobody_knows_is_said_to_be_unknown(
     assert said.startswith("unknown: this scheduler's log has nothing of it; to have the chain asked, set")
     assert refused.value.code == InputError.exit_code
     assert f"`poolwright task why {nobodys}` asks the chain" in capsys.readouterr().err
+
+
+async def test_tasks_of_a_shared_store_are_told_beside_its_leader(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgresql() as cluster:
+        url = cluster.database()
+        monkeypatch.setenv("POOLWRIGHT_STORE_URL", url)
+        async with scheduler(tmp_path, *LIFE, url=url):
+            rows = json.loads(await output(capsys, "task", "list", "--ended", "--json"))
+            story = await output(capsys, "task", "story", str(TASK))
+
+    assert [(row["task"], row["phase"]) for row in rows] == [(str(TASK), "COMPLETED")]
+    assert "REVEALING → COMPLETED" in story
 
 
 def test_a_folder_without_a_store_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

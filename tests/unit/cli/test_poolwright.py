@@ -38,7 +38,7 @@ def test_unknown_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize(
-    "command", ["setup", "up", "down", "status", "logs", "scheduler", "worker", "results"]
+    "command", ["setup", "up", "down", "status", "logs", "env", "scheduler", "worker", "results", "task"]
 )
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(command, "--help") == 0
