@@ -38,7 +38,13 @@ def test_any_free_port_may_be_asked_for_all_three() -> None:
 
 def test_callers_settings_do_not_reach_the_daemons() -> None:
     inherited = parts.inherited_environment(
-        {"PATH": "/bin", "IEXEC_HUB_ADDRESS": "0x1", "POOL_ADDRESS": "0x2", "POOLWRIGHT_CACHE": "/c"}
+        {
+            "PATH": "/bin",
+            "IEXEC_HUB_ADDRESS": "0x1",
+            "POOL_ADDRESS": "0x2",
+            "POOLWRIGHT_STORE_URL": "postgresql://production",
+            "POOLWRIGHT_CACHE": "/c",
+        }
     )
 
     assert inherited == {"PATH": "/bin", "POOLWRIGHT_CACHE": "/c", "PYTHONUNBUFFERED": "1"}
