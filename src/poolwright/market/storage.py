@@ -56,6 +56,8 @@ ADVISORY_LOCK: Final = 0x706F6F6C6D61726B
 """Held in PostgreSQL while tables are made or upgraded: processes that start together take turns."""
 KEPT_CHANGES: Final = 10_000
 """The last numbers of a chain's changes that are kept; who is further behind loads the book anew."""
+LOAD_SECONDS: Final = 600
+"""For one question of those that fill a book."""
 MOST_AT_ONCE: Final = 500
 """Changes that a follower reads at once."""
 POSTGRESQL: Final = {
@@ -65,8 +67,13 @@ POSTGRESQL: Final = {
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "application_name": "poolwright-market",
-    "options": "-c lock_timeout=5s -c statement_timeout=30s -c idle_in_transaction_session_timeout=3s",
 }
+"""How a connection is made where the URL does not say otherwise."""
+SESSION: Final = (
+    "SET lock_timeout = '5s'",
+    "SET statement_timeout = '30s'",
+    "SET idle_in_transaction_session_timeout = '3s'",
+)
 """A process that stands still in the middle of a turn loses its session, and with it the lock on the chain,
 after three seconds; one that waits for the lock for five gives up."""
 
@@ -124,14 +131,13 @@ class Storage:
             raise _bad_url(url)
         if not is_shared and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        arguments = POSTGRESQL if is_shared else {}
-        engine = create_engine(parsed, pool_pre_ping=True, connect_args=dict(arguments))
+        arguments = {name: value for name, value in POSTGRESQL.items() if name not in parsed.query}
+        engine = create_engine(parsed, pool_pre_ping=True, connect_args=arguments if is_shared else {})
         with ExitStack() as opening:
             opening.callback(engine.dispose)
-            if not is_shared:
-                event.listen(engine, "connect", _set_up_sqlite)
-                if parsed.database:
-                    opening.enter_context(_file_held(Path(f"{parsed.database}.lock")))
+            event.listen(engine, "connect", _set_up_postgresql if is_shared else _set_up_sqlite)
+            if not is_shared and parsed.database:
+                opening.enter_context(_file_held(Path(f"{parsed.database}.lock")))
             try:
                 with engine.begin() as connection:
                     if is_shared:
@@ -153,7 +159,9 @@ class Storage:
     def dsn(self) -> str:
         """The database's address as its own client library takes it. Has the password."""
         url = self._engine.url
-        return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=False)
+        more = {name: str(value) for name, value in POSTGRESQL.items() if name not in url.query}
+        whole = url.set(drivername=url.get_backend_name()).update_query_dict(more)
+        return whole.render_as_string(hide_password=False)
 
     def connect(self) -> Connection:
         """A connection for one turn; who takes it closes it."""
@@ -238,6 +246,7 @@ class Storage:
         with self.reading() as connection:
             if self.is_shared:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
+                connection.execute(text(f"SET LOCAL statement_timeout = '{LOAD_SECONDS}s'"))
             row = connection.execute(select(CURSORS).where(CURSORS.c.chain_id == chain_id)).one()
             changes = [change_of(each) for each in connection.execute(kept)]
             stakes = connection.execute(select(STAKES).where(STAKES.c.chain_id == chain_id)).all()
@@ -403,6 +412,13 @@ def _in_use(lock: str) -> InputError:
         got=f"{lock} is held",
         next_step="stop the other one, or let both work on one PostgreSQL database",
     )
+
+
+def _set_up_postgresql(connection: Any, _: object) -> None:
+    with connection.cursor() as cursor:
+        for setting in SESSION:
+            cursor.execute(setting)
+    connection.commit()
 
 
 def _set_up_sqlite(connection: Any, _: object) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import psycopg
 import structlog
 from psycopg import sql
 
-from poolwright.market.storage import POSTGRESQL, Storage
+from poolwright.market.storage import Storage
 from poolwright.market.turns import CHANNEL
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -49,10 +49,9 @@ class WakeUps:
 
     def _listen(self) -> None:
         wait = LOOK_SECONDS
-        arguments: dict[str, Any] = POSTGRESQL
         while not self._over.is_set():
             try:
-                with psycopg.connect(self._storage.dsn, autocommit=True, **arguments) as connection:
+                with psycopg.connect(self._storage.dsn, autocommit=True) as connection:
                     connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
                     wait = LOOK_SECONDS
                     while not self._over.is_set():

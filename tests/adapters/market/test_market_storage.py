@@ -222,6 +222,21 @@ def test_a_database_of_the_first_version_goes_on(url: str) -> None:
     storage.close()
 
 
+def test_a_schema_that_the_url_names_is_used(server: str) -> None:
+    engine = create_engine(server.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA IF EXISTS apart CASCADE"))
+        connection.execute(text("CREATE SCHEMA apart"))
+    storage = Storage.open(f"{server}?options=-csearch_path%3Dapart&application_name=ours")
+    with engine.connect() as connection:
+        tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'apart'"
+        assert connection.execute(text(tables)).scalar_one() > 5
+    assert "search_path" in storage.dsn
+    assert storage.dsn.count("application_name") == 1
+    storage.close()
+    engine.dispose()
+
+
 def test_a_second_process_on_the_same_file_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/market.db"
     storage = Storage.open(url)
