@@ -57,6 +57,7 @@ class Watcher:
                 continue
             try:
                 await self._settle(head)
+                await self._find_forgotten(head)
                 await self._move_overdue(head)
                 await self._fill_gaps(head)
             except (Unavailable, RpcError, PeerError) as problem:
@@ -140,6 +141,21 @@ class Watcher:
         )
         is_used = read_quantity(count, "transaction count") > entry.record.nonce
         return is_used and all(receipt is None for receipt in receipts)
+
+    async def _find_forgotten(self, head: BlockStamp) -> None:
+        """When a block has passed and the node does not know the next one to be mined, send all again.
+
+        Nodes forget what did not fit into a block, or was behind that; nothing of ours moves until it is
+        back. (Whether it is priced too low is a question of patience.)
+        """
+        first = self._flight.entries.get(self._flight.mined_count)
+        if first is None or first.is_mined or head.number <= first.sent_block:
+            return
+        [known] = await self._flight.rpc.batch([("eth_getTransactionByHash", [str(first.record.tx_hash)])])
+        if known is None:
+            unmined = [entry for _, entry in sorted(self._flight.entries.items()) if not entry.is_mined]
+            log.info("the node has forgotten %d transactions, sending them again", len(unmined))
+            await self._flight.broadcast(unmined)
 
     async def _move_overdue(self, head: BlockStamp) -> None:
         """Send again what the node dropped, replace what is priced too low."""

@@ -259,6 +259,24 @@ async def test_a_dropped_transaction_is_sent_again(rpc: Rpc) -> None:
     assert receipt.block.number > 0
 
 
+async def test_what_the_node_forgot_when_a_block_was_full_is_sent_again_after_one_block(rpc: Rpc) -> None:
+    """However patient the sender is otherwise: nothing of the wallet moves before that."""
+    await hold_blocks(rpc)
+    async with sender(rpc, MemoryTxJournal(), patience=NEVER) as running:
+        jobs = [asyncio.create_task(running.submit(pay(str(number)))) for number in range(3)]
+        records = await until_in_flight(running, 3)
+        for record in records:
+            await until_known(rpc, record.tx_hash)
+        for record in records[1:]:
+            await rpc.call("anvil_dropTransaction", str(record.tx_hash))
+        await mine(rpc)  # with the first of them; the next is found missing
+        for record in records[1:]:
+            await until_known(rpc, record.tx_hash)
+        await mine(rpc)
+        await soon(asyncio.gather(*jobs))
+    assert (await received(rpc), await nonce(rpc)) == (3, 3)
+
+
 async def test_an_underpriced_transaction_is_replaced_up_to_the_cap(rpc: Rpc) -> None:
     await hold_blocks(rpc)
     journal = MemoryTxJournal()
