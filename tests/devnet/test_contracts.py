@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from poolwright.devnet.anvil import Anvil, AnvilSettings, free_port
-from poolwright.devnet.contracts import CATEGORIES, Deployment, deploy
+from poolwright.devnet.contracts import CATEGORIES, Deployment, deploy, first_account
 from poolwright.devnet.node import Node
 from poolwright.poco import abi
 from poolwright.poco.types import Address, BlockNumber
@@ -84,4 +84,16 @@ def test_deployment_is_one_block_and_leaves_the_chain_as_it_found_it(node: Node)
     node.call("evm_mine")
 
     assert len(first["transactions"]) == 34
+    assert int(node.call("eth_getBlockByNumber", "latest", False)["gasLimit"], 16) == 30_000_000
+
+
+def test_sending_once_more_leaves_the_blocks_as_they_were(node: Node) -> None:
+    """The newest block is then a roomy one; its limit is not the usual one."""
+    for name in ("a", "b"):
+        sequencer = first_account(node)
+        sequencer.call(EXPECTED.hub, "createCategory(string,string,uint256)", name, "", 1)
+        sequencer.send(node)
+
+    node.call("evm_mine")
+
     assert int(node.call("eth_getBlockByNumber", "latest", False)["gasLimit"], 16) == 30_000_000
