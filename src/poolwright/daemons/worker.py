@@ -6,6 +6,7 @@ import asyncio
 import os
 import platform
 import signal
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -54,6 +55,23 @@ async def _run(config: WorkerConfig) -> None:
     stop = asyncio.Event()
     for caught in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(caught, stop.set)
+    await work(config, stop, container_engine)
+
+
+def container_engine(config: WorkerConfig, wallet: Wallet) -> Engine:
+    """The container engine of this machine, for this worker."""
+    return DockerEngine(
+        worker_name=config.name,
+        worker=wallet.address,
+        network=config.network_id,
+        host=config.docker_host,
+    )
+
+
+async def work(
+    config: WorkerConfig, stop: asyncio.Event, engine_of: Callable[[WorkerConfig, Wallet], Engine]
+) -> None:
+    """Be a worker until `stop`. Raises InputError when the configuration does not fit the chain."""
     async with AsyncExitStack() as stack:
         wallet = await open_wallet(config.wallet, os.environ)
         rpc = await stack.enter_async_context(Rpc(config.chain.rpc_urls, chain_id=config.chain.chain_id))
@@ -61,12 +79,7 @@ async def _run(config: WorkerConfig) -> None:
         hub = HubReader(rpc, config.chain.hub)
         await _check_money(hub, config, wallet)
         store = await at_home(stack, config.folder, config.chain, config.workerpool, wallet.address)
-        engine = DockerEngine(
-            worker_name=config.name,
-            worker=wallet.address,
-            network=config.network_id,
-            host=config.docker_host,
-        )
+        engine = engine_of(config, wallet)
         stack.push_async_callback(engine.close)
         facts = await engine.ping()
         log.info("engine answers", version=facts.version, cpus=facts.cpus)
