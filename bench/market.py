@@ -15,7 +15,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from random import Random
 from typing import Any, Final, NamedTuple
 
@@ -26,11 +25,9 @@ from poolwright.chain.logs import LogBatch
 from poolwright.chain.rpc import Request, Rpc
 from poolwright.market.app import Marketplace, create_app
 from poolwright.market.chain_market import ChainMarket, Registries
-from poolwright.market.challenges import HeldChallenges
 from poolwright.market.clerk import Clerk
 from poolwright.market.config import ChainSettings, MarketConfig
 from poolwright.market.feed import Feed
-from poolwright.market.login import Logins, digest_of
 from poolwright.market.reading import NewestReads
 from poolwright.market.rows import pack_order
 from poolwright.market.storage import Storage
@@ -40,8 +37,7 @@ from poolwright.orderbook.listing import Kind, Listing, Terms
 from poolwright.orderbook.query import ANYBODY, Query
 from poolwright.poco import abi, calls, events
 from poolwright.poco.events import Log, encode_event
-from poolwright.poco.orders import Domain, WorkerpoolOrder, order_hash
-from poolwright.poco.signatures import address_of_key, recover, sign_digest
+from poolwright.poco.orders import Domain
 from poolwright.poco.tags import NO_TAG
 from poolwright.poco.types import (
     Address,
@@ -260,71 +256,6 @@ def pages() -> Iterator[Figure]:
         floor=slow_bare,
         goal="under 20 ms",
         is_met=slow < 20,
-    )
-
-
-# --- publications -------------------------------------------------------------------------------------------
-
-
-@bench("market.publish")
-def publish() -> Iterator[Figure]:
-    """Publications by one wallet through all but HTTP and the node, stored durably on SQLite.
-
-    Per second of this process's own time, all threads together; waiting for the disk is not in it.
-    """
-    key = bytes(range(1, 33))
-    owner = address_of_key(key)
-    blank = WorkerpoolOrder(
-        workerpool=Address(b"\x11" * 20),
-        workerpoolprice=NRlc(1000),
-        volume=5,
-        tag=NO_TAG,
-        category=2,
-        trust=1,
-        apprestrict=NOBODY,
-        datasetrestrict=NOBODY,
-        requesterrestrict=NOBODY,
-        salt=Hash32.zero(),
-    )
-    orders = []
-    for number in range(PUBLICATIONS):
-        order = replace(blank, salt=Hash32(number.to_bytes(32, "big")))
-        orders.append(replace(order, sign=sign_digest(key, order_hash(order, DOMAIN))))
-    logins = Logins(HeldChallenges())
-
-    async def all_of_them(market: ChainMarket) -> float:
-        headers = []
-        for _ in orders:
-            typed: Any = await logins.challenge(CHAIN_ID, owner)
-            digest = digest_of(CHAIN_ID, typed["message"]["challenge"])
-            headers.append(f"{digest}_0x{sign_digest(key, digest).hex()}_{owner}")
-
-        async def one(order: WorkerpoolOrder, header: str) -> None:
-            await market.publish(order, await logins.redeem(CHAIN_ID, header, _no_contract))
-
-        await market.clerk.start()
-        started = time.process_time()
-        for at in range(0, len(orders), 100):
-            await asyncio.gather(
-                *(one(*each) for each in zip(orders[at : at + 100], headers[at : at + 100], strict=True))
-            )
-        seconds = time.process_time() - started
-        await market.clerk.close()
-        return seconds
-
-    with tempfile.TemporaryDirectory() as folder:
-        storage = Storage.open(f"sqlite:///{folder}/market.db")
-        seconds = uvloop.run(all_of_them(some_market(storage, owner)))
-        storage.close()
-    digest = order_hash(orders[0], DOMAIN)
-    started = time.process_time()
-    for order in orders:
-        recover(digest, order.sign)
-        recover(digest, order.sign)
-    floor = len(orders) / (time.process_time() - started)
-    rate = len(orders) / seconds
-    yield Figure(
-        name="market.publish", value=rate, unit="1/s", floor=floor, goal="over 500/s", is_met=rate > 500
     )
 
 

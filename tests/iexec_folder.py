@@ -32,6 +32,8 @@ class Place:
     chain_url: str
     market_url: str
     contracts: Deployment
+    market_pid: int = 0
+    """Process of the marketplace; 0 when there is none."""
 
     def chain_json(self, major: int) -> str:
         """chain.json as that version of the official client wants it."""
@@ -48,8 +50,8 @@ class Place:
 
 
 @contextmanager
-def chain_and_market(folder: Path) -> Iterator[Place]:
-    """Start a fresh chain and a marketplace on it; both end with the block."""
+def chain_and_market(folder: Path, **more: str) -> Iterator[Place]:
+    """Start a fresh chain and a marketplace on it; both end with the block. `more` are its settings."""
     with Anvil.start(AnvilSettings(port=free_port())) as anvil:
         contracts = deploy(anvil.url)
         settings = {
@@ -61,6 +63,7 @@ def chain_and_market(folder: Path) -> Iterator[Place]:
             "PORT": "0",
             "RATE_LIMIT_MAX": "0",
             "POOLWRIGHT_MARKET_DATABASE_URL": f"sqlite:///{folder / 'market.db'}",
+            **more,
         }
         log = folder / "market.log"
         with log.open("wb") as sink:
@@ -72,7 +75,12 @@ def chain_and_market(folder: Path) -> Iterator[Place]:
                 stderr=subprocess.STDOUT,
             )
         try:
-            yield Place(chain_url=anvil.url, market_url=_listening(market, log), contracts=contracts)
+            yield Place(
+                chain_url=anvil.url,
+                market_url=_listening(market, log),
+                contracts=contracts,
+                market_pid=market.pid,
+            )
         finally:
             market.terminate()
             market.wait(timeout=30)

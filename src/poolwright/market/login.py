@@ -12,7 +12,6 @@ one that a process gave is good at any of them; a single process keeps them in m
 from __future__ import annotations
 
 import secrets
-import string
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
@@ -35,7 +34,6 @@ async def no_contract(wallet: Address, digest: Hash32, signature: bytes) -> bool
     return False
 
 
-_LETTERS: Final = string.ascii_letters + string.digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ class Logins:
 
     async def challenge(self, chain_id: int, wallet: Address) -> dict[str, object]:
         """New typed data for this wallet to sign."""
-        text = PREFIX + "".join(secrets.choice(_LETTERS) for _ in range(32))
+        text = PREFIX + secrets.token_hex(16)
         await self._challenges.give(Challenge(digest_of(chain_id, text), chain_id, wallet))
         return typed_data(chain_id, text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, NewType, Self
 
 from poolwright.poco.errors import InputError
@@ -93,11 +94,17 @@ class Address(FixedBytes):
         return address
 
     def __str__(self) -> str:
-        digits = self.hex()
-        digest = keccak(digits.encode()).hex()
-        return "0x" + "".join(
-            c.upper() if int(nibble, 16) >= 8 else c for c, nibble in zip(digits, digest, strict=False)
-        )
+        return _checksummed(bytes(self))
+
+
+@lru_cache(maxsize=16_384)
+def _checksummed(address: bytes) -> str:
+    """The address with its EIP-55 checksum, which takes a hash; the same few are written again and again."""
+    digits = address.hex()
+    digest = keccak(digits.encode()).hex()
+    return "0x" + "".join(
+        c.upper() if nibble >= "8" else c for c, nibble in zip(digits, digest, strict=False)
+    )
 
 
 DealId = NewType("DealId", Hash32)

@@ -186,7 +186,11 @@ async def unpublish(run: Run, **parts: str | None) -> Outcome:
             async with market_of(session) as market:
                 return {"orderHash": await market.unpublish(kind, hash_, await session.wallet())}
 
-        outcome = await each_part(kinds, unpublish_one, "Successfully unpublished", "Failed to unpublish")
+        # A request leaves the market with the last offer that could serve it: so it goes first.
+        order_of_work = kinds[::-1]
+        outcome = await each_part(
+            order_of_work, unpublish_one, "Successfully unpublished", "Failed to unpublish"
+        )
     run.out.note("an unpublished order can still be matched by whoever has it; `iexec order cancel` ends it")
     return outcome
 
