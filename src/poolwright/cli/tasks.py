@@ -140,8 +140,10 @@ async def _why(folder: Path | None, task_id: TaskId) -> list[Wait]:
             tx = await telling.flight_of(store, task)
     if task is not None:
         found = list(waits(past.state, task, dated=dated, stopped=past.stopped.get(task_id)))
-        if tx is not None:
-            found[0] = Wait(what=found[0].what, text=f"{found[0].text}: {tx.tx_hash}, {telling.fate(tx)}")
+        if task.in_flight is not None:
+            unsent = "not sent yet (a scheduler that is stopped, out of gas or holds fees back; see /health)"
+            fate = unsent if tx is None else f"{tx.tx_hash}, {telling.fate(tx)}"
+            found[0] = Wait(what=found[0].what, text=f"{found[0].text}: {fate}")
         return found
     if told is not None:
         ended = f"it ended {told.task.phase} and the scheduler has forgotten it since; its log has the story"

@@ -182,6 +182,7 @@ async def _lead(
             stopped=lambda: len(runner.stopped_tasks),
             transactions=lambda: len(sender.in_flight),
             money=lambda: (watch.earned, watch.seized),
+            fees_held=lambda: bool(sender.budget.held(clock.now())),
             head=lambda: heads.current,
             followed=lambda: progress.followed,
         )

@@ -21,6 +21,7 @@ from poolwright.daemons.sessions import Sessions
 from poolwright.daemons.tx_journal import StoreTxJournal
 from poolwright.poco.types import BlockStamp
 from poolwright.scheduler.pool import Pool
+from poolwright.scheduler.standing import HoldCode, notice
 from poolwright.scheduler.task import Phase
 from poolwright.store.port import Store
 from poolwright.wire.statuses import ReplicateStatus
@@ -47,6 +48,8 @@ class Sights:
     """Transactions that are not confirmed."""
     money: Callable[[], tuple[int, int]]
     """nRLC earned and seized."""
+    fees_held: Callable[[], bool]
+    """Whether transactions wait because of a limit on fees."""
     head: Callable[[], BlockStamp | None]
     followed: Callable[[], BlockStamp | None]
 
@@ -167,6 +170,7 @@ class _Lookout:
         yield _gauge("deliveries_waiting", "Deliveries of events that wait for their turn", sights.waiting())
         yield _labelled("effects_in_flight", "Effects on their way", "lane", sights.in_flight())
         yield _gauge("transactions_in_flight", "Transactions not confirmed", sights.transactions())
+        yield _gauge("fees_held", "1 while transactions wait for a limit on fees", sights.fees_held())
         earned, seized = sights.money()
         yield _total("rlc_earned_nrlc", "nRLC that tasks of this pool brought its owner", {"": earned})
         yield _total("rlc_seized_nrlc", "nRLC of the owner's stake lost by tasks of this pool", {"": seized})
@@ -196,6 +200,12 @@ def _of_workers(pool: Pool, sessions: Sessions) -> Iterable[Metric]:
     yield _labelled("slots", "Slots of workers that are heard", "state", slots)
     yield _gauge("workers_connected", "Connected workers", len(sessions.connected))
     yield _gauge("workers_known", "Workers that the pool remembers", len(pool.workers))
+    held = dict.fromkeys((code.value for code in HoldCode), 0)
+    for worker in workers:
+        why = notice(worker.standing)
+        if why is not None:
+            held[why.code] += 1
+    yield _labelled("workers_held", "Workers that are given no new work", "reason", held)
     yield _total("refused", "Messages, connections and requests refused", sessions.refused, "code")
     yield _total("reports_turned_away", "Reports that were not kept", sessions.turned_away, "reason")
 

@@ -17,6 +17,7 @@ from poolwright.scheduler import policy
 from poolwright.scheduler import task as tasks
 from poolwright.scheduler.pool import Pool, Worker
 from poolwright.scheduler.replicate import Replicate
+from poolwright.scheduler.standing import notice
 from poolwright.scheduler.task import Deadline, Phase, Task
 from poolwright.wire.statuses import ReplicateStatus
 
@@ -136,11 +137,14 @@ def _obstacle(worker: Worker, task: Task) -> str:
         return "has had this task"
     if worker.is_silent:
         return "not connected"
+    held = notice(worker.standing)
+    if held is not None:
+        return f"is held back ({held.code})"
     if lacking:
         return f"does not offer {', '.join(lacking.names)}"
     if worker.free_slots <= 0:
         return "has no free slot"
-    return "may take it" if policy.may_take(worker, task) else "is not given tasks"
+    return "may take it"
 
 
 def _reveals(pool: Pool, task: Task) -> list[Wait]:

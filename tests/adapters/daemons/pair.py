@@ -233,6 +233,7 @@ class SchedulerSide:
                 stopped=lambda: len(self.runner.stopped_tasks),
                 transactions=lambda: 2,
                 money=lambda: (7, 3),
+                fees_held=lambda: False,
                 head=lambda: HEAD,
                 followed=lambda: HEAD,
             )

@@ -165,6 +165,7 @@ async def test_why_names_the_transaction_under_way(
         said = await output(capsys, "task", "why", str(TASK), "--folder", str(tmp_path))
 
     assert before.startswith(f"transaction: {Submission.INITIALIZE}, the task's transaction number 1, is on")
+    assert "not sent yet" in before
     assert "sent with nonce 3 at 5 wei per gas, not confirmed yet" in said
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import factories as f
 from factories import ALICE, BOB, CONTRIBUTION_DEADLINE, FINAL_DEADLINE, START
 from poolwright.poco.tags import GPU
+from poolwright.poco.types import Timestamp
 from poolwright.scheduler import pool as pools
 from poolwright.scheduler.effects import Submission
-from poolwright.scheduler.events import PoolEvent
+from poolwright.scheduler.events import OperatorDrainedWorker, PoolEvent
 from poolwright.scheduler.pool import Pool
 from poolwright.scheduler.why import Wait, waits
 from poolwright.wire.statuses import ReplicateStatus as S
@@ -73,6 +74,13 @@ def test_each_worker_that_cannot_have_it_is_counted_with_its_reason() -> None:
     )
 
     assert wait.text.endswith(": 2 x does not offer gpu; 1 x has no free slot; 1 x not connected")
+
+
+def test_a_worker_that_is_held_back_is_no_candidate() -> None:
+    drained = OperatorDrainedWorker(at=Timestamp(START), worker=ALICE, reason="repair")
+    [wait] = after(f.connected(ALICE), drained, INITIALIZED)
+
+    assert wait.text.endswith(": 1 x is held back (draining)")
 
 
 def test_at_work_it_waits_for_the_contribution() -> None:
