@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from poolwright.cli import workers
+
 if TYPE_CHECKING:
     from poolwright.daemons.checks import Finding
     from poolwright.daemons.config import SchedulerConfig
@@ -24,7 +26,12 @@ def add_to(app: typer.Typer) -> None:
     verbs: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
         "scheduler": (
             "The scheduler of one workerpool.",
-            {"run": run_scheduler, "check": check_scheduler, "resync": resync_scheduler},
+            {
+                "run": run_scheduler,
+                "check": check_scheduler,
+                "resync": resync_scheduler,
+                **workers.verbs(),
+            },
         ),
         "worker": ("A worker of a workerpool.", {"run": run_worker, "check": check_worker}),
         "results": ("The result repository.", {"run": run_results}),

@@ -16,7 +16,8 @@ from typing import Final
 from poolwright.chain.budget import FeeLimits
 from poolwright.chain.gas import DEFAULT_CAP, DEFAULT_MULTIPLIER, GasPolicy
 from poolwright.poco.errors import InputError
-from poolwright.poco.types import Address, BlockNumber, Wei
+from poolwright.poco.types import Address, BlockNumber, Seconds, Wei
+from poolwright.scheduler.standing import DEFAULT_RULES, Rules
 from poolwright.serving.environment import Environment
 
 GIB: Final = 1024**3
@@ -61,8 +62,8 @@ class SchedulerConfig:
     """PostgreSQL that several schedulers share; None keeps the store in `folder`. It may hold a password."""
     silence_seconds: int
     """A worker that says nothing for longer is lost (reference 1.4: one minute)."""
-    workers_allowed: frozenset[Address]
-    """Empty: every wallet may join."""
+    rules: Rules
+    """Who may join, and whom the pool trusts with work."""
     fees: FeeLimits
     """Of the pool owner's transactions."""
     contribute_and_finalize: bool
@@ -124,7 +125,7 @@ def scheduler_config(variables: Mapping[str, str]) -> SchedulerConfig:
         folder=env.path("POOLWRIGHT_SCHEDULER_DIR", "scheduler"),
         store_url=env.optional("POOLWRIGHT_STORE_URL"),
         silence_seconds=env.integer("POOLWRIGHT_WORKER_SILENCE_SECONDS", 60, minimum=2),
-        workers_allowed=env.addresses("IEXEC_WORKERS_WHITELIST"),
+        rules=_rules(env),
         fees=FeeLimits(
             per_transaction=_limit(env, "POOLWRIGHT_FEE_PER_TRANSACTION"),
             per_hour=_limit(env, "POOLWRIGHT_FEES_PER_HOUR"),
@@ -132,6 +133,17 @@ def scheduler_config(variables: Mapping[str, str]) -> SchedulerConfig:
         ),
         contribute_and_finalize=env.flag("POOLWRIGHT_CONTRIBUTE_AND_FINALIZE", True),
         check_invariants=env.flag("POOLWRIGHT_CHECK_INVARIANTS"),
+    )
+
+
+def _rules(env: Environment) -> Rules:
+    quarantine = env.integer("POOLWRIGHT_QUARANTINE_SECONDS", 600, minimum=1)
+    return Rules(
+        allowed=env.addresses("IEXEC_WORKERS_WHITELIST"),
+        min_version=env.text("IEXEC_CORE_REQUIRED_WORKER_VERSION", ""),
+        faults=env.integer("POOLWRIGHT_QUARANTINE_FAULTS", 5, maximum=100),
+        quarantine=Seconds(quarantine),
+        max_quarantine=Seconds(max(quarantine, DEFAULT_RULES.max_quarantine)),
     )
 
 

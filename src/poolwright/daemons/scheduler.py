@@ -35,6 +35,7 @@ from poolwright.daemons.home import (
     transaction_sender,
 )
 from poolwright.daemons.mailbox import Mailboxes
+from poolwright.daemons.operator_api import OperatorApi
 from poolwright.daemons.runner import Runner
 from poolwright.daemons.scheduler_api import SchedulerApi
 from poolwright.daemons.scheduler_hands import LANES, SchedulerHands, instruction_of
@@ -46,7 +47,7 @@ from poolwright.daemons.together import first_of
 from poolwright.poco.errors import InputError
 from poolwright.poco.types import BlockStamp, Hash32, Timestamp
 from poolwright.scheduler.effects import Effect, TellWorker
-from poolwright.scheduler.events import ChainDealMatched, PoolEvent
+from poolwright.scheduler.events import ChainDealMatched, OperatorSetRules, PoolEvent
 from poolwright.scheduler.pool import Pool
 from poolwright.serving.http import SHUTDOWN_SECONDS, listen, serve, url_of
 from poolwright.serving.logs import log_json
@@ -139,6 +140,8 @@ async def _lead(
     )
     await runner.start()
     stack.push_async_callback(runner.stop)
+    if runner.state.rules != config.rules:
+        await runner.put(OperatorSetRules(at=clock.now(), rules=config.rules))
     sessions = Sessions(
         store=store,
         mailboxes=mailboxes,
@@ -155,14 +158,21 @@ async def _lead(
         dispatched=metrics.dispatched,
     )
     sessions.expect(runner.state.workers)
+    token_key = await own_secret(store, KEY_MARK)
     api = SchedulerApi(
         pool=lambda: runner.state,
         store=store,
         sessions=sessions,
-        token_key=await own_secret(store, KEY_MARK),
+        token_key=token_key,
         chain_id=config.chain.chain_id,
         workerpool=config.workerpool,
-        workers_allowed=config.workers_allowed,
+        operator=OperatorApi(
+            pool=lambda: runner.state,
+            tell=runner.put,
+            chain_now=clock.now,
+            token_key=token_key,
+            owner=wallet.address,
+        ),
         metrics=metrics.text,
         health=lambda: _health(config, wallet, rpc, heads, runner, sessions, metrics, progress, sender),
     )

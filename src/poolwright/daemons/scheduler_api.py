@@ -20,11 +20,13 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from poolwright import __version__
+from poolwright.daemons.operator_api import OperatorApi
 from poolwright.daemons.sessions import Sessions
 from poolwright.poco.errors import InputError, PeerError, PoolwrightError
 from poolwright.poco.types import Address, Hash32, TaskId, Timestamp, WorkerAddress
 from poolwright.scheduler import view
 from poolwright.scheduler.pool import Pool
+from poolwright.scheduler.standing import is_admitted
 from poolwright.scheduler.task import Task
 from poolwright.serving.bodies import read_bounded
 from poolwright.serving.http import CLOSING, error_body, status_of
@@ -70,7 +72,7 @@ class SchedulerApi:
         token_key: bytes,
         chain_id: int,
         workerpool: Address,
-        workers_allowed: frozenset[Address],
+        operator: OperatorApi,
         metrics: Callable[[], bytes],
         health: Health,
     ) -> None:
@@ -80,7 +82,7 @@ class SchedulerApi:
         self._token_key = token_key
         self._chain_id = chain_id
         self._workerpool = workerpool
-        self._workers_allowed = workers_allowed
+        self._operator = operator
         self._health = health
         self._metrics = metrics
 
@@ -100,6 +102,7 @@ class SchedulerApi:
                 Route("/workers/challenge", self.challenge),
                 Route("/workers/login", self.login, methods=["POST"]),
                 WebSocketRoute("/workers/connect", _Connect(self)),
+                *self._operator.routes(),
             ],
             exception_handlers={PoolwrightError: _explain, HTTPException: _explain_http},
         )
@@ -165,13 +168,13 @@ class SchedulerApi:
         return JSONResponse({"tasks": [view.task_model(task, iso_date) for task in found]})
 
     async def challenge(self, request: Request) -> Response:
-        worker = self._allowed(Address.parse(request.query_params.get("walletAddress", "")))
+        worker = self._known(Address.parse(request.query_params.get("walletAddress", "")))
         challenge = make_challenge(self._token_key, worker, int(time.time()))
         return Response(codec.encode(challenge), media_type="application/json")
 
     async def login(self, request: Request) -> Response:
         login = _read(Login, await _body(request, MAX_BODY_BYTES))
-        worker = self._allowed(login.wallet_address)
+        worker = self._known(login.wallet_address)
         now = int(time.time())
         check_login(self._token_key, self._chain_id, self._workerpool, login, now)
         token = Token(token=make_token(self._token_key, worker, now))
@@ -202,12 +205,17 @@ class SchedulerApi:
             raise HTTPException(404, f"task {task_id} is not one of this workerpool")
         return task
 
+    def _known(self, wallet: Address) -> WorkerAddress:
+        """Whoever may log in: workers that may join, and the operator. Raises LoginRefused."""
+        return WorkerAddress(wallet) if wallet == self._operator.owner else self._allowed(wallet)
+
     def _allowed(self, worker: Address) -> WorkerAddress:
-        if self._workers_allowed and worker not in self._workers_allowed:
+        pool = self._pool()
+        if not is_admitted(pool.rules, pool.words, WorkerAddress(worker)):
             raise LoginRefused(
                 f"wallet {worker} may not join this workerpool",
                 code="not-allowed",
-                next_step="ask the workerpool's manager to add it to IEXEC_WORKERS_WHITELIST",
+                next_step="ask the workerpool's manager to add it: `poolwright scheduler allow`",
             )
         return WorkerAddress(worker)
 

@@ -34,6 +34,7 @@ from poolwright.wire.messages import (
     Heartbeat,
     Hello,
     Instructed,
+    Notice,
     Refused,
     Reported,
     SchedulerMessage,
@@ -51,7 +52,7 @@ WELCOME_SECONDS: Final = 10.0
 MAX_PAUSE_SECONDS: Final = 15.0
 RECEIVED_MARK: Final = "received"
 #: The scheduler will say the same again: the operator must act.
-HOPELESS: Final = frozenset({"not-allowed", "wrong-protocol", "replaced", "bad-capacity"})
+HOPELESS: Final = frozenset({"not-allowed", "wrong-protocol", "version-too-old", "replaced", "bad-capacity"})
 PING_SECONDS: Final = 20.0
 """How often a silent connection is tried; one that does not answer is broken."""
 
@@ -180,6 +181,8 @@ class SchedulerLink:
                     await _send(socket, Confirm(upto=received))
                 case Confirm(upto=upto):
                     await self._mailbox.confirm(upto)
+                case Notice(code=code, message=text):
+                    _tell_owner(code, text)
                 case Refused():
                     raise _refused(message)
                 case Welcome():
@@ -239,6 +242,14 @@ class SchedulerLink:
         if mark is None:
             return None, 0
         return Hash32(mark[:32]), int.from_bytes(mark[32:], "big")
+
+
+def _tell_owner(code: str, text: str) -> None:
+    """What the scheduler wants the worker's owner to know; it asks nothing of the worker."""
+    if code:
+        log.warning("no new tasks from the scheduler", code=code, reason=text)
+    else:
+        log.info("new tasks from the scheduler again", reason=text)
 
 
 def _refused(message: Refused) -> PeerError:

@@ -31,6 +31,7 @@ from poolwright.scheduler.effects import TellWorker, TellWorkerStart
 from poolwright.scheduler.events import PoolEvent, WorkerConnected, WorkerReported, WorkerWentSilent
 from poolwright.scheduler.pool import Pool, Worker
 from poolwright.scheduler.screening import Reason
+from poolwright.scheduler.standing import check_version, notice
 from poolwright.store.port import Store
 from poolwright.wire import codec
 from poolwright.wire.messages import (
@@ -42,6 +43,7 @@ from poolwright.wire.messages import (
     Hello,
     Instructed,
     Instruction,
+    Notice,
     Refused,
     Reported,
     SchedulerMessage,
@@ -70,6 +72,7 @@ REFUSALS_PER_SECOND: Final = 5.0
 brings some thousands at once."""
 LOGS_COST: Final = 50
 """Messages that logs of one task count for."""
+ALL_WELL: Final = Notice(code="", message="this worker gets new tasks again")
 TOO_BIG: Final = 1009
 """Close code of a WebSocket whose peer sent a message that is too long (RFC 6455, 7.4.1)."""
 
@@ -108,6 +111,8 @@ class _Peer:
     refusals: Allowance
     heard: tuple[Hash32, int] | None = None
     """Journal and number of the last report that was dealt with; those turned away are written nowhere."""
+    notice: Notice | None = None
+    """What it was last told of its standing in this session."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the one session that speaks for the worker."""
 
@@ -272,9 +277,11 @@ class Sessions:
             await self._converse(socket, worker, peer, hello)
 
     async def _converse(self, socket: WebSocket, worker: WorkerAddress, peer: _Peer, hello: Hello) -> None:
+        check_version(self._pool().rules, hello.capacity)
         received = await self._received(worker, hello.journal)
         if peer.heard is not None and peer.heard[0] == hello.journal:
             received = max(received, peer.heard[1])
+        peer.notice = None
         weight = consensus.weight(await self._hub.score(worker))
         self._heard_at[worker] = time.monotonic()
         connected = WorkerConnected(
@@ -293,6 +300,7 @@ class Sessions:
             results_url=self._results_url,
         )
         await _send(socket, welcome)
+        await self._tell_standing(socket, worker, peer)
         mailbox = self._mailboxes.of(lane_of(worker))
         if hello.ledger == self._ledger:
             await mailbox.confirm(hello.received)
@@ -300,6 +308,14 @@ class Sessions:
             self._listen(socket, worker, peer, hello.journal, received),
             self._send_instructions(socket, mailbox),
         )
+
+    async def _tell_standing(self, socket: WebSocket, worker: WorkerAddress, peer: _Peer) -> None:
+        """Say why the worker gets no new work, or that it does again, when it has not been told yet."""
+        known = self._pool().workers.get(worker)
+        standing = None if known is None else notice(known.standing)
+        if standing != peer.notice:
+            peer.notice = standing
+            await _send(socket, standing or ALL_WELL)
 
     async def _send_instructions(self, socket: WebSocket, mailbox: Mailbox[TellWorker]) -> None:
         async for number, effect in mailbox.letters():
@@ -318,6 +334,7 @@ class Sessions:
     ) -> None:
         while True:
             message = await _receive(socket)
+            await self._tell_standing(socket, worker, peer)
             now = self._heard_at[worker] = time.monotonic()
             if not peer.messages.spend(now):
                 raise PeerError(

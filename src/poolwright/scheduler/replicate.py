@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from poolwright.poco.frozen import copier, replace
+from poolwright.poco.frozen import replace
 from poolwright.poco.types import Hash32, Timestamp, WorkerAddress
 from poolwright.wire.statuses import (
     AHEAD,
@@ -130,9 +130,6 @@ class Replicate:
         return len([stage for stage in self.life if stage.status in UPLOAD_FAILED])
 
 
-_with_life = copier(Replicate, ("life",))
-
-
 @lru_cache(maxsize=KNOWN_STAGES)
 def plain_stage(status: ReplicateStatus, at: Timestamp) -> Stage:
     """A line without explanation. Equal ones are one object: copies would be most of a pool's memory."""
@@ -169,4 +166,4 @@ def moved(
         return None
     is_plain = cause is None and message is None
     stage = plain_stage(status, at) if is_plain else Stage(status=status, at=at, cause=cause, message=message)
-    return _with_life(replicate, (*replicate.life, stage))
+    return replace(replicate, life=(*replicate.life, stage))

@@ -151,11 +151,11 @@ def notice(standing: Standing) -> Notice | None:
     """What the worker's owner should know: why it gets no work, and what would change that."""
     if standing.is_barred:
         text = "the operator has taken this wallet off the allow list; ask the workerpool's manager"
-        return Notice(code=HoldCode.NOT_ALLOWED, message=text)
+        return Notice(code=HoldCode.NOT_ALLOWED.value, message=text)
     if standing.draining is not None:
         because = f": {standing.draining}" if standing.draining else ""
         text = f"the operator drains this worker{because}; it finishes its tasks and gets no new ones"
-        return Notice(code=HoldCode.DRAINING, message=text)
+        return Notice(code=HoldCode.DRAINING.value, message=text)
     if standing.quarantined_until is not None:
         until, faults = standing.quarantined_until, standing.faults
         told = ", ".join(f"{fault.what} of task {fault.task_id} at {fault.at}" for fault in faults)
@@ -163,7 +163,7 @@ def notice(standing: Standing) -> Notice | None:
             f"no new tasks until chain time {until}, after {len(faults)} faults: {told}; "
             "look into the worker's log, its gas, its stake and its network"
         )
-        return Notice(code=HoldCode.QUARANTINED, message=text)
+        return Notice(code=HoldCode.QUARANTINED.value, message=text)
     return None
 
 

@@ -26,7 +26,7 @@ from typing import Final, NamedTuple, assert_never, get_args
 
 from poolwright.poco.consensus import more_needed
 from poolwright.poco.deadlines import contribution_deadline, final_deadline
-from poolwright.poco.frozen import copier, replace
+from poolwright.poco.frozen import replace
 from poolwright.poco.keccak import keccak
 from poolwright.poco.results import result_hash
 from poolwright.poco.types import Hash32, TaskId, Timestamp, WorkerAddress
@@ -804,11 +804,8 @@ def _swapped(task: Task, before: Replicate, after: Replicate) -> Task:
     """The task with one replicate in the place of another."""
     replicates = task.replicates
     if len(replicates) == 1:
-        return _with_replicates(task, (after,))
-    return _with_replicates(task, tuple([after if r is before else r for r in replicates]))
-
-
-_with_replicates = copier(Task, ("replicates",))
+        return replace(task, replicates=(after,))
+    return replace(task, replicates=tuple([after if r is before else r for r in replicates]))
 
 
 def _edit(task: Task, worker: WorkerAddress, **changes: object) -> Task:

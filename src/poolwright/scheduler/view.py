@@ -108,6 +108,17 @@ def worker_model(worker: Worker) -> Json:
     }
 
 
+def workers_model(pool: Pool) -> Json:
+    """Every worker, and the wallets on which the operator has spoken."""
+    return {
+        "chainTime": pool.now,
+        "workers": [worker_model(worker) for worker in pool.workers.values()],
+        "allowList": sorted(str(wallet) for wallet in pool.rules.allowed),
+        "minVersion": pool.rules.min_version,
+        "words": {str(wallet): is_allowed for wallet, is_allowed in pool.words.items()},
+    }
+
+
 def pool_model(pool: Pool) -> Json:
     """The pool in numbers, and its workers."""
     phases = dict.fromkeys(Phase, 0)

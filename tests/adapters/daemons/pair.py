@@ -20,6 +20,7 @@ from factories import DIGEST, START, capacity, hash32, terms
 from hub_twin import HubTwin
 from poolwright.chain.wallet import Wallet
 from poolwright.daemons.mailbox import Mailbox, Mailboxes
+from poolwright.daemons.operator_api import OperatorApi
 from poolwright.daemons.runner import Runner
 from poolwright.daemons.scheduler import http_server
 from poolwright.daemons.scheduler_api import SchedulerApi
@@ -41,6 +42,8 @@ from poolwright.poco.types import (
     WorkerAddress,
 )
 from poolwright.scheduler import effects as scheduler_effects
+from poolwright.scheduler.events import OperatorSetRules
+from poolwright.scheduler.standing import DEFAULT_RULES, Rules
 from poolwright.serving.http import listen, serve, url_of
 from poolwright.store.memory import MemoryStore
 from poolwright.store.port import EffectId
@@ -193,11 +196,12 @@ class SchedulerSide:
         port: int = 0,
         silence_seconds: float = 60,
         results_url: str = RESULTS_URL,
-        workers_allowed: frozenset[Address] = frozenset(),
+        rules: Rules = DEFAULT_RULES,
         cut_when: Callable[[int], bool] = lambda _: False,
         health: Callable[[], Mapping[str, object]] = lambda: {"status": "ok"},
     ) -> None:
         self.store = store
+        self._rules = rules
         self._listener = listen("127.0.0.1", port, setting="port")
         self.url = url_of(self._listener)
         self.port = int(self._listener.getsockname()[1])
@@ -245,7 +249,13 @@ class SchedulerSide:
             token_key=b"k" * 32,
             chain_id=CHAIN_ID,
             workerpool=WORKERPOOL,
-            workers_allowed=workers_allowed,
+            operator=OperatorApi(
+                pool=lambda: self.runner.state,
+                tell=self.runner.put,
+                chain_now=Clock().now,
+                token_key=b"k" * 32,
+                owner=OWNER.address,
+            ),
             metrics=self.metrics.text,
             health=health,
         )
@@ -255,6 +265,8 @@ class SchedulerSide:
 
     async def start(self) -> None:
         await self.runner.start()
+        if self.runner.state.rules != self._rules:
+            await self.runner.put(OperatorSetRules(at=Clock().now(), rules=self._rules))
         self.sessions.expect(self.runner.state.workers)
         self._aio_tasks = [
             asyncio.create_task(serve(self._server, self._listener)),

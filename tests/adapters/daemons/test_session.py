@@ -30,6 +30,7 @@ from poolwright.daemons import sessions
 from poolwright.daemons.sessions import BURST, PER_SECOND, Allowance
 from poolwright.poco.errors import InputError
 from poolwright.poco.types import TaskId, WorkerAddress
+from poolwright.scheduler.standing import Rules
 from poolwright.store.memory import MemoryStore
 from poolwright.wire import codec
 from poolwright.wire.login import Login, make_token
@@ -193,7 +194,7 @@ async def test_same_wallet_a_second_time_replaces_the_first_which_is_told_why(si
 
 async def test_wallet_that_is_not_allowed_ends_with_a_clear_message(sides: Pairs) -> None:
     stranger = Wallet(b"\x03" * 32)
-    scheduler = await sides.scheduler(workers_allowed=frozenset({stranger.address}))
+    scheduler = await sides.scheduler(rules=Rules(allowed=frozenset({stranger.address})))
     worker = await sides.worker(scheduler)
 
     assert worker.linked is not None

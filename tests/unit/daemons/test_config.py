@@ -12,6 +12,7 @@ from poolwright.chain.budget import FeeLimits
 from poolwright.daemons.config import WalletConfig, password_of, scheduler_config, worker_config
 from poolwright.poco.errors import InputError
 from poolwright.poco.types import Wei
+from poolwright.scheduler.standing import DEFAULT_RULES
 
 HUB, POOL = address("hub"), address("pool")
 CHAIN = {
@@ -38,7 +39,7 @@ def test_scheduler_needs_six_variables_and_the_rest_has_the_official_defaults() 
     assert (config.chain.gas.multiplier, config.chain.gas.cap) == (Fraction("1.3"), 22_000_000_000)
     assert (config.chain.confirmations, config.port, config.silence_seconds) == (0, 13000, 60)
     assert config.results_url == "http://results:13200"
-    assert config.workers_allowed == frozenset()
+    assert config.rules == DEFAULT_RULES
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULER))
@@ -93,7 +94,7 @@ def test_several_rpc_urls_and_allowed_workers_are_separated_by_commas() -> None:
     config = scheduler_config(SCHEDULER | variables)
 
     assert config.chain.rpc_urls == ("http://a:1", "http://b:2")
-    assert config.workers_allowed == {alice, bob}
+    assert config.rules.allowed == {alice, bob}
 
 
 def test_worker_shares_the_machine_unless_told_how_many_slots() -> None:

@@ -38,6 +38,7 @@ def test_a_class_that_checks_itself_when_made_is_refused() -> None:
     @dataclasses.dataclass(frozen=True, slots=True)
     class Even:
         number: int
+        other: int = 0
 
         def __post_init__(self) -> None:
             assert self.number % 2 == 0
@@ -45,6 +46,7 @@ def test_a_class_that_checks_itself_when_made_is_refused() -> None:
     @dataclasses.dataclass(frozen=True)
     class Roomy:
         number: int
+        other: int = 0
 
     for value in (Even(2), Roomy(2)):
         with pytest.raises(InvariantBroken, match="cannot be copied slot by slot"):

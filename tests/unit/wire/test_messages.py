@@ -14,6 +14,7 @@ from poolwright.scheduler import effects as asks
 from poolwright.scheduler import events, pool
 from poolwright.scheduler import task as tasks
 from poolwright.scheduler.pool import Worker
+from poolwright.scheduler.standing import Rules
 from poolwright.scheduler.task import Task
 from poolwright.wire import codec, messages
 from poolwright.wire.messages import AbortCause, Details
@@ -56,6 +57,10 @@ SCHEDULER_EVENTS = [
     f.upload_verified(TASK),
     f.upload_missing(TASK),
     f.submission_failed(TASK, asks.Submission.REOPEN, f.START, attempt=3),
+    events.OperatorSetRules(at=AT, rules=Rules(allowed=frozenset({f.ALICE}), min_version="0.2", faults=3)),
+    events.OperatorDrainedWorker(at=AT, worker=f.ALICE, reason="new disk"),
+    events.OperatorResumedWorker(at=AT, worker=f.ALICE),
+    events.OperatorAllowedWorker(at=AT, worker=f.ALICE, is_allowed=False),
     f.tick(f.START),
 ]
 SCHEDULER_EFFECTS = [
@@ -134,6 +139,7 @@ SCHEDULER_MESSAGES = [
     messages.Welcome(ledger=f.hash32("l"), received=2, heartbeat_seconds=20, results_url="http://x"),
     *(messages.Instructed(sequence=1, instruction=instruction) for instruction in INSTRUCTIONS),
     messages.Confirm(upto=3),
+    messages.Notice(code="draining", message="new disk"),
     messages.Refused(code="foreign", message="not on the list"),
 ]
 UNIONS = [
