@@ -21,7 +21,9 @@ _ERROR: Final = abi.selector("Error(string)")
 _PANIC: Final = abi.selector("Panic(uint256)")
 
 _REVERT_WORDS: Final = re.compile(
-    r"revert|invalid opcode|out of gas|gas required exceeds|vm execution error", re.IGNORECASE
+    r"revert|invalid opcode|out of gas|gas required exceeds|vm execution error|evm error|invalid jump|"
+    r"stack (underflow|limit reached)|write protection|return data out of bounds",
+    re.IGNORECASE,
 )
 _MISSING_BLOCK: Final = re.compile(
     r"BlockOutOfRange|header not found|unknown block|block not found|could not find block|no such block",

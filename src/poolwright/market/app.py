@@ -5,6 +5,7 @@
     POST /<kind>s            publish              authorization: a signed challenge
     PUT  /<kind>s            unpublish            authorization: a signed challenge
     GET  /challenge  /deals  /deals/{id}  /categories  /categories/{id}  /ohlc  /version  /docs
+    GET  /match              the best match of a wish; of a published one /requestorders/{hash}/match
     GET  /metrics            with chainId the reference's counts, without it numbers for Prometheus
     GET  /events             the news as server-sent events
     GET  /{chainId}/workerpools/{address}      compass: where a pool's scheduler listens
@@ -42,6 +43,7 @@ from poolwright.market.feed import Feed, Missed
 from poolwright.market.limits import RateLimit, client_of
 from poolwright.market.login import Logins
 from poolwright.market.metrics import Metrics
+from poolwright.market.openapi import openapi
 from poolwright.market.params import (
     Params,
     read_body,
@@ -50,14 +52,16 @@ from poolwright.market.params import (
     read_query,
     read_unpublication,
     read_window,
+    read_wish,
     write_cursor,
 )
 from poolwright.market.rows import DealQuery
-from poolwright.orderbook.listing import Kind, place_of
-from poolwright.orderbook.render import render_page
+from poolwright.orderbook.listing import Kind, Listing, place_of
+from poolwright.orderbook.query import Query
+from poolwright.orderbook.render import render_match, render_page
 from poolwright.orderbook.shelf import Shelf
 from poolwright.poco.errors import PoolwrightError
-from poolwright.poco.types import Address, OrderHash
+from poolwright.poco.types import Address, BlockNumber, OrderHash
 from poolwright.serving.bodies import read_bounded
 from poolwright.serving.http import CLOSING
 
@@ -112,9 +116,11 @@ def create_app(marketplace: Marketplace) -> ASGIApp:
         Route("/metrics", pages.metrics),
         Route("/health", pages.health),
         Route("/events", pages.events),
+        Route("/match", pages.match),
+        Route("/requestorders/{orderHash}/match", pages.match_of),
         Route("/docs", pages.docs),
         Route("/openapi.json", pages.openapi),
-        Route("/{chainId:int}/workerpools/{address}", pages.compass),
+        Route("/{chainId}/workerpools/{address}", pages.compass),
     ]
     for kind in Kind:
         path = f"/{kind.value}s"
@@ -165,16 +171,17 @@ class _Pages:
                 return Response(known[2], media_type="application/json")
             params = Params(request.query_params)
             market = self._market(params)
+            query, lasts = await market.groups.widened(market.book, _block(market), read_query(kind, params))
             shelf = market.book.shelves[kind]
-            body = answer(market, params)
-            if len(asked) + len(body) <= LONGEST_KEPT:
+            body = answer(market, query, params)
+            if lasts and len(asked) + len(body) <= LONGEST_KEPT:
                 kept[asked] = (shelf, shelf.version, body)
                 if len(kept) > MOST_KEPT:
                     kept.popitem(last=False)
             return Response(body, media_type="application/json")
 
-        def answer(market: ChainMarket, params: Params) -> bytes:
-            query, window = read_query(kind, params), read_window(params)
+        def answer(market: ChainMarket, query: Query, params: Params) -> bytes:
+            window = read_window(params)
             found = market.book.shelves[kind].page(
                 query, skip=window.skip, after=window.after, count=window.count
             )
@@ -196,6 +203,23 @@ class _Pages:
             return Response(b'{"ok":true,' + document[1:], media_type="application/json")
 
         return page
+
+    async def match(self, request: Request) -> Response:
+        params = Params(request.query_params)
+        market = self._market(params)
+        return await self._best_match(market, read_wish(params))
+
+    async def match_of(self, request: Request) -> Response:
+        params = Params({**request.query_params, **request.path_params})
+        market = self._market(params)
+        wanted = market.book.get(OrderHash(params.hash("orderHash")))
+        if wanted is None or wanted.kind is not Kind.REQUEST or not wanted.is_open:
+            raise not_found("open requestorder")
+        return await self._best_match(market, wanted)
+
+    async def _best_match(self, market: ChainMarket, wanted: Listing) -> Response:
+        found = await market.groups.best_match(market.book, _block(market), wanted)
+        return Response(render_match(found, market.chain_id), media_type="application/json")
 
     def publish(self, kind: Kind) -> Handler:
         async def page(request: Request) -> Response:
@@ -314,8 +338,9 @@ class _Pages:
 
     async def compass(self, request: Request) -> Response:
         params = Params(request.path_params)
-        market = self._markets.get(request.path_params["chainId"])
-        url = market.settings.workerpool_urls.get(params.address("address")) if market else None
+        pool, chain = params.address("address"), params.text("chainId")
+        market = self._markets.get(int(chain)) if chain.isdecimal() and len(chain) < 20 else None
+        url = market.settings.workerpool_urls.get(pool) if market else None
         if url is None:
             raise not_found("workerpool")
         return _json({"apiUrl": url})
@@ -338,7 +363,7 @@ class _Pages:
         return HTMLResponse(docs.page())
 
     async def openapi(self, request: Request) -> Response:
-        return _json(docs.openapi())
+        return _json(openapi(tuple(sorted(self._markets))))
 
 
 async def _event_stream(
@@ -408,6 +433,10 @@ class _Front:
             await _answer(refusal)(scope, receive, with_headers)
             return
         await self._app(scope, receive, with_headers)
+
+
+def _block(market: ChainMarket) -> BlockNumber | None:
+    return None if market.cursor is None else market.cursor.number
 
 
 def _route_of(path: str) -> str:

@@ -21,6 +21,7 @@ from poolwright.chain.rpc import back_off
 from poolwright.market.clerk import Clerk, Decision, Wish
 from poolwright.market.config import ChainSettings
 from poolwright.market.errors import forbidden, not_found
+from poolwright.market.groups import ChainGroups
 from poolwright.market.login import signer_of
 from poolwright.market.reading import NO_ANSWER, Ask, HasCode, NewestReads
 from poolwright.market.steps import Dated, Step
@@ -85,6 +86,7 @@ class ChainMarket:
         self.leads = False
         """Whether this process follows the chain."""
         self.reads: Final = reads
+        self.groups: Final = ChainGroups(reads)
         self._max_open = max_open_orders
         self._clock = clock
 

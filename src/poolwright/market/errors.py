@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from poolwright.poco.errors import InputError, PoolwrightError, Unavailable
+from poolwright.chain.rpc import RpcError
+from poolwright.poco.errors import InputError, PeerError, PoolwrightError, Unavailable
 
 RETRY_LATER: Final = "Something went wrong, you should retry later."
 
@@ -51,7 +52,7 @@ def as_refusal(problem: PoolwrightError) -> MarketRefusal | None:
     """The refusal that says what this error means to a client; None for a bug of ours."""
     if isinstance(problem, MarketRefusal):
         return problem
-    if isinstance(problem, Unavailable):
+    if isinstance(problem, Unavailable | PeerError | RpcError):  # the chain's node, or the database
         return MarketRefusal(RETRY_LATER, status=503, code=problem.code, retry_after=2)
     if isinstance(problem, InputError):
         return MarketRefusal(problem.what, status=getattr(problem, "http_status", 403), code=problem.code)

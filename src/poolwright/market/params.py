@@ -13,12 +13,12 @@ from typing import Any, Final, NoReturn
 
 from poolwright.market.errors import invalid
 from poolwright.market.rows import DealQuery
-from poolwright.orderbook.listing import MAX_SAFE, ORDER_OF, Kind, Place
+from poolwright.orderbook.listing import MAX_SAFE, ORDER_OF, Kind, Listing, Place, listing_of
 from poolwright.orderbook.query import ALL_TAGS, ANYBODY, UNRESTRICTED, Parties, Query, exactly, usable_by
 from poolwright.poco.errors import InputError
-from poolwright.poco.orders import Order
-from poolwright.poco.tags import Tag
-from poolwright.poco.types import Address, Hash32, OrderHash
+from poolwright.poco.orders import Order, RequestOrder
+from poolwright.poco.tags import NO_TAG, Tag
+from poolwright.poco.types import Address, Hash32, NRlc, OrderHash
 
 _WHOLE: Final = re.compile(r"-?[0-9]{1,30}", re.ASCII)
 _PARTIES: Final = ("app", "dataset", "workerpool", "requester")
@@ -32,10 +32,10 @@ class Params:
         self._values = values
 
     def has(self, name: str) -> bool:
-        return self._values.get(name) not in (None, "")
+        return self._values.get(name) is not None
 
     def required(self, name: str) -> Any:
-        if not self.has(name):
+        if self._values.get(name) in (None, ""):
             raise invalid(f"{name} is a required field")
         return self._values[name]
 
@@ -48,7 +48,7 @@ class Params:
         return read_address(name, value)
 
     def optional_address(self, name: str) -> Address | None:
-        return self.address(name) if self.has(name) else None
+        return read_address(name, self._values[name]) if self.has(name) else None
 
     def parties(self, name: str, *, strict: bool) -> Parties:
         """A restriction filter: nothing, an address, or "any"."""
@@ -72,7 +72,7 @@ class Params:
 
     def flag(self, name: str) -> bool:
         value = self._values.get(name, False)
-        if value in (None, "", False, "false", "0"):
+        if value in (None, False, "false", "0"):
             return False
         if value in (True, "true", "1"):
             return True
@@ -82,7 +82,9 @@ class Params:
         return read_number(name, self.required(name), least=least, most=most)
 
     def optional_number(self, name: str, *, least: int = 0, most: int = MAX_SAFE) -> int | None:
-        return self.number(name, least=least, most=most) if self.has(name) else None
+        if not self.has(name):
+            return None
+        return read_number(name, self._values[name], least=least, most=most)
 
     def _address_or_any(self, name: str) -> Address | None:
         value = self._values[name]
@@ -242,6 +244,40 @@ def read_hash(name: str, value: object) -> Hash32:
         return Hash32.parse(value if isinstance(value, str) else "")
     except InputError:
         raise invalid(f"{name} must be a bytes32 hexstring") from None
+
+
+def read_wish(params: Params) -> Listing:
+    """A request that nobody published: what is wanted, of whom, at which prices. Raises MarketRefusal.
+
+    Caps that are not given are the highest there are.
+    """
+
+    def cap(name: str) -> NRlc:
+        given = params.optional_number(name)
+        return NRlc(MAX_SAFE if given is None else given)
+
+    def party(name: str) -> Address:
+        return params.optional_address(name) or Address.zero()
+
+    order = RequestOrder(
+        app=params.address("app"),
+        appmaxprice=cap("appmaxprice"),
+        dataset=party("dataset"),
+        datasetmaxprice=cap("datasetmaxprice"),
+        workerpool=party("workerpool"),
+        workerpoolmaxprice=cap("workerpoolmaxprice"),
+        requester=party("requester"),
+        volume=params.optional_number("volume", least=1) or 1,
+        tag=params.tag("tag", NO_TAG),
+        category=params.number("category"),
+        trust=params.optional_number("trust") or 0,
+        beneficiary=Address.zero(),
+        callback=Address.zero(),
+        params="",
+        salt=Hash32.zero(),
+    )
+    nobody = OrderHash(Hash32.zero())
+    return listing_of(order, nobody, signer=order.requester, remaining=order.volume, published=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

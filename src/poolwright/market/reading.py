@@ -51,6 +51,8 @@ class NewestReads:
         self._rpc = rpc
         self._block: BlockStamp | None = None
         self._kept: dict[Key, Any] = {}
+        self._failed: dict[Key, RpcError] = {}
+        """Of one exchange: what the node refused to answer, and only that."""
         self._waiting: list[tuple[Sequence[Ask], asyncio.Future[tuple[BlockStamp, list[Any]]]]] = []
         self._aio_task: asyncio.Task[None] | None = None
 
@@ -74,12 +76,23 @@ class NewestReads:
                 block = self._block
                 assert block is not None
                 for questions, answer in waiting:
-                    if not answer.done():
-                        answer.set_result((block, [self._kept[_key(each)] for each in questions]))
+                    self._answer(answer, block, [_key(each) for each in questions])
             except Exception as problem:  # each who asked hears of it, a bug of ours included
                 for _, answer in waiting:
                     if not answer.done():
                         answer.set_exception(problem)
+
+    def _answer(
+        self, answer: asyncio.Future[tuple[BlockStamp, list[Any]]], block: BlockStamp, keys: Sequence[Key]
+    ) -> None:
+        """Who asked what the node refuses hears of it; those who only travelled along do not."""
+        if answer.done():
+            return
+        refusal = next((self._failed[key] for key in keys if key in self._failed), None)
+        if refusal is None:
+            answer.set_result((block, [self._kept[key] for key in keys]))
+        else:
+            answer.set_exception(refusal)
 
     async def _exchange(self, questions: Sequence[Ask]) -> None:
         for _ in range(TRIES):
@@ -95,13 +108,15 @@ class NewestReads:
     async def _read(self, unknown: dict[Key, Ask], block: BlockStamp) -> bool:
         requests = [_request(each, block) for each in unknown.values()]
         outcomes = await self._rpc.batch_outcomes(requests)
+        self._failed.clear()
         for (key, question), outcome in zip(unknown.items(), outcomes, strict=True):
             if isinstance(outcome, RpcError):
                 if is_missing_block(outcome):
                     return False
                 if revert_reason(outcome) is None:
-                    raise outcome
-                self._kept[key] = NO_ANSWER
+                    self._failed[key] = outcome
+                else:
+                    self._kept[key] = NO_ANSWER
                 continue
             if isinstance(question, HasCode):
                 self._kept[key] = bool(read_data(outcome, "code"))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntFlag
 from typing import Final, TypeAlias
 
+from poolwright.orderbook.groups import NO_GROUPS, Groups
 from poolwright.poco import rewards
 from poolwright.poco.orders import AppOrder, DatasetOrder, Order, RequestOrder, WorkerpoolOrder
 from poolwright.poco.tags import TEE, Tag
@@ -363,7 +364,21 @@ def order_of(listing: Listing) -> Order:
             )
 
 
-def serves(offer: Listing, request: Terms) -> bool:
+def restrictions_of(terms: Terms) -> tuple[Address, ...]:
+    """The restrictions that are set: who may use the order, or of a request, where it may run."""
+    match terms.kind:
+        case Kind.APP:
+            places = (terms.dataset, terms.workerpool, terms.requester)
+        case Kind.DATASET:
+            places = (terms.app, terms.workerpool, terms.requester)
+        case Kind.WORKERPOOL:
+            places = (terms.app, terms.dataset, terms.requester)
+        case Kind.REQUEST:
+            return (terms.workerpool,) if terms.workerpool else ()
+    return tuple(place for place in places if place)
+
+
+def serves(offer: Listing, request: Terms, groups: Groups = NO_GROUPS) -> bool:
     """Whether an app or dataset order may serve a request, as far as the two of them can tell.
 
     The price within the request's cap, restrictions that admit the request's parties, an enclave where the
@@ -377,13 +392,13 @@ def serves(offer: Listing, request: Terms) -> bool:
             return False
         if request.tag & TEE and not terms.tag & TEE:
             return False
-        if terms.dataset and terms.dataset != request.dataset:
+        if not groups.admits(terms.dataset, request.dataset):
             return False
     else:
         if offer.price > wanted.datasetmaxprice or terms.dataset != request.dataset:
             return False
-        if terms.app and terms.app != request.app:
+        if not groups.admits(terms.app, request.app):
             return False
-    if terms.requester and terms.requester != request.requester:
-        return False
-    return not (terms.workerpool and request.workerpool and terms.workerpool != request.workerpool)
+    return groups.admits(terms.requester, request.requester) and groups.overlap(
+        terms.workerpool, request.workerpool
+    )

@@ -2,21 +2,24 @@
 
 Given a request, the cheapest compatible app, dataset and workerpool orders; of equal prices the oldest, of
 equal ages the lowest hash. The rules are those of `poco.matching` (0x00 to 0x1b) without their texts, asked
-of shared terms rather than of each order. Two things are not known here and are left to who fills the orders:
-whether a restriction is a group contract that counts the party among its members (it is taken for an
-account), and whether balances still suffice.
+of shared terms rather than of each order. Whether balances still suffice is left to who fills the orders.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
+from typing import Final
 
-from poolwright.orderbook.book import Book
+from poolwright.orderbook.book import Book, BookRefusal
 from poolwright.orderbook.chunks import SortedListings
+from poolwright.orderbook.groups import NO_GROUPS, Groups
 from poolwright.orderbook.listing import Kind, Listing, Place, Terms, place_of, serves
 from poolwright.poco.matching import Release
 from poolwright.poco.tags import TEE, TEE_FRAMEWORKS, Tag
+
+MOST_LOOKED: Final = 50_000
+"""Combinations of terms that one question looks at, a fraction of a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,42 +50,79 @@ class BestMatch:
         return self.price, place_of(self.workerpool), place_of(self.app), dataset
 
 
-def best_match(book: Book, request: Listing, *, release: Release = Release.V6_1) -> BestMatch | None:
+def best_match(
+    book: Book, request: Listing, *, groups: Groups = NO_GROUPS, release: Release = Release.V6_1
+) -> BestMatch | None:
     """The best match of a request with the open orders of the book; None when there is none.
 
-    The request need not be in the book: a wish is answered as a published request is.
+    The request need not be in the book: a wish is answered as a published request is. What of groups would
+    have to be known is in `groups.asked` afterwards; while there is anything, a better match may be missing.
+    Raises BookRefusal when there is too much to look through.
     """
     terms = request.terms
+    apps = _cheapest_of_each(book.shelves[Kind.APP].of_resource(terms.app), terms, groups)
+    datasets: list[Listing | None] = [None]
+    if terms.dataset:
+        shelf = book.shelves[Kind.DATASET]
+        datasets = [*_cheapest_of_each(shelf.of_resource(terms.dataset), terms, groups)]
+    if len(apps) * len(datasets) > MOST_LOOKED:
+        raise _too_wide()
+    offers = sorted(product(apps, datasets), key=_price)
+    pools = _cheapest_pools(book, request, groups) if offers else []
     best: BestMatch | None = None
-    for app in _cheapest_of_each(book.shelves[Kind.APP].of_resource(terms.app), terms):
-        for dataset in _datasets(book, terms):
-            tag = _deal_tag(app, dataset, terms, release)
-            if tag & TEE and not app.terms.tag & TEE:
-                continue  # 0x07
-            pool = _cheapest_pool(book, request, app, dataset, tag)
-            if pool is None:
-                continue
-            found = BestMatch(app=app, dataset=dataset, workerpool=pool, request=request)
-            if best is None or found.rank < best.rank:
-                best = found
+    looked = 0
+    for app, dataset in offers:
+        tag = _deal_tag(app, dataset, terms, release)
+        if tag & TEE and not app.terms.tag & TEE:
+            continue  # 0x07
+        price = _price((app, dataset))
+        for pool in pools:
+            if best is not None and price + pool.price > best.price:
+                break  # the others are dearer still
+            looked += 1
+            if looked > MOST_LOOKED:
+                raise _too_wide()
+            if _pool_fits(pool.terms, terms, app, dataset, tag, groups):
+                found = BestMatch(app=app, dataset=dataset, workerpool=pool, request=request)
+                if best is None or found.rank < best.rank:
+                    best = found
+                break
     return best
 
 
-def _datasets(book: Book, request: Terms) -> Iterator[Listing | None]:
-    if not request.dataset:
-        yield None
-        return
-    yield from _cheapest_of_each(book.shelves[Kind.DATASET].of_resource(request.dataset), request)
+def _price(offers: tuple[Listing, Listing | None]) -> int:
+    app, dataset = offers
+    return app.price + (dataset.price if dataset else 0)
 
 
-def _cheapest_of_each(offers: SortedListings, request: Terms) -> Iterator[Listing]:
+def _cheapest_of_each(offers: SortedListings, request: Terms, groups: Groups) -> list[Listing]:
     """Of each terms the first offer, if it serves the request; the others of these terms rank behind it."""
     seen: set[int] = set()
+    found: list[Listing] = []
     for offer in offers:
         if id(offer.terms) not in seen:
             seen.add(id(offer.terms))
-            if serves(offer, request):
-                yield offer
+            if serves(offer, request, groups):
+                found.append(offer)
+    return found
+
+
+def _cheapest_pools(book: Book, request: Listing, groups: Groups) -> list[Listing]:
+    """Of each terms the first workerpool order within the request's cap, sorted (0x00, 0x02, 0x05, 0x12)."""
+    shelf, wanted = book.shelves[Kind.WORKERPOOL], request.terms
+    is_one_pool = wanted.workerpool and wanted.workerpool not in groups
+    offers = shelf.of_resource(wanted.workerpool) if is_one_pool else shelf.of_category(wanted.category)
+    seen: set[int] = set()
+    found: list[Listing] = []
+    for offer in offers:
+        if offer.price > request.price:
+            break
+        terms = offer.terms
+        if id(terms) not in seen:
+            seen.add(id(terms))
+            if terms.category == wanted.category and terms.trust >= wanted.trust:
+                found.append(offer)
+    return found
 
 
 def _deal_tag(app: Listing, dataset: Listing | None, request: Terms, release: Release) -> Tag:
@@ -93,33 +133,22 @@ def _deal_tag(app: Listing, dataset: Listing | None, request: Terms, release: Re
     return tag | (TEE_FRAMEWORKS.lacks(dataset.terms.tag) if stripped else dataset.terms.tag)
 
 
-def _cheapest_pool(
-    book: Book, request: Listing, app: Listing, dataset: Listing | None, tag: Tag
-) -> Listing | None:
-    shelf, wanted = book.shelves[Kind.WORKERPOOL], request.terms
-    pools = shelf.of_resource(wanted.workerpool) if wanted.workerpool else shelf.of_category(wanted.category)
-    offers = [app.terms] + ([dataset.terms] if dataset else [])
-    verdicts: dict[int, bool] = {}
-    for pool in pools:
-        if pool.price > request.price:
-            return None  # 0x05; the others are dearer still
-        verdict = verdicts.get(id(pool.terms))
-        if verdict is None:
-            verdict = verdicts[id(pool.terms)] = _pool_fits(pool.terms, wanted, offers, tag)
-        if verdict:
-            return pool
-    return None
-
-
-def _pool_fits(pool: Terms, request: Terms, offers: list[Terms], tag: Tag) -> bool:
-    """Category, trust, tag and restrictions between a pool order and the others."""
+def _pool_fits(
+    pool: Terms, request: Terms, app: Listing, dataset: Listing | None, tag: Tag, groups: Groups
+) -> bool:
+    """Tag (0x06), and what the orders restrict of each other (0x12, 0x14, 0x17, 0x19 to 0x1b)."""
     return (
-        pool.category == request.category
-        and pool.trust >= request.trust
-        and not pool.tag.lacks(tag)
-        and (not request.workerpool or request.workerpool == pool.workerpool)
-        and all(not offer.workerpool or offer.workerpool == pool.workerpool for offer in offers)
-        and (not pool.app or pool.app == request.app)
-        and (not pool.dataset or pool.dataset == request.dataset)
-        and (not pool.requester or pool.requester == request.requester)
+        not pool.tag.lacks(tag)
+        and groups.admits(request.workerpool, pool.workerpool)
+        and groups.admits(app.terms.workerpool, pool.workerpool)
+        and (dataset is None or groups.admits(dataset.terms.workerpool, pool.workerpool))
+        and groups.admits(pool.app, request.app)
+        and groups.admits(pool.dataset, request.dataset)
+        and groups.admits(pool.requester, request.requester)
+    )
+
+
+def _too_wide() -> BookRefusal:
+    return BookRefusal(
+        "too many orders to look through; ask for one workerpool, or with lower caps", code="too-wide"
     )

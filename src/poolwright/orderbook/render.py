@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 from poolwright.orderbook.listing import Kind, Listing, Status, Terms
+from poolwright.orderbook.match import BestMatch
 from poolwright.poco.types import Address
 
 _DAY: Final = 86_400_000
@@ -47,6 +48,25 @@ def render_page(listings: Iterable[Listing], chain_id: int) -> bytes:
     """A JSON array of list items."""
     text = str(chain_id)
     return b"[" + b",".join([render(listing, chain_id=text) for listing in listings]) + b"]"
+
+
+def render_match(match: BestMatch | None, chain_id: int) -> bytes:
+    """An answer that holds a match, or null where there is none. A wish that nobody published is left out."""
+    if match is None:
+        return b'{"ok":true,"match":null}'
+    text = str(chain_id)
+    orders = {"apporder": match.app, "datasetorder": match.dataset, "workerpoolorder": match.workerpool}
+    if match.request.published:
+        orders["requestorder"] = match.request
+    documents = (
+        b'"%s":%s' % (name.encode(), b"null" if order is None else render(order, chain_id=text))
+        for name, order in orders.items()
+    )
+    return b'{"ok":true,"match":{"price":%d,"volume":%d,%s}}' % (
+        match.price,
+        match.volume,
+        b",".join(documents),
+    )
 
 
 @lru_cache(maxsize=100_000)

@@ -22,7 +22,7 @@ from itertools import islice
 from typing import Final, TypeAlias, TypeVar
 
 from poolwright.orderbook.chunks import SortedListings
-from poolwright.orderbook.listing import Entry, Kind, Listing, Place, entry_of, place_of
+from poolwright.orderbook.listing import Entry, Kind, Listing, Place, entry_of, place_of, restrictions_of
 from poolwright.orderbook.query import Query
 from poolwright.orderbook.views import Shape, View, admitted, is_told_by_shape, merged, shape_of
 from poolwright.poco.types import Address
@@ -66,6 +66,10 @@ class Shelf:
         self._max_viewed = max_viewed
         self.version = 0
         """Grows with every change."""
+        self.restrictions: dict[Address, int] = {}
+        """Who the open orders restrict themselves to, and how many do."""
+        self.new_restrictions: dict[Address, None] = {}
+        """Those of them that nobody has looked at yet; who looks takes them out."""
 
     def __len__(self) -> int:
         return len(self._lists[ALL])
@@ -89,6 +93,10 @@ class Shelf:
     def add(self, listing: Listing) -> None:
         """Put an open order on the shelf."""
         self.version += 1
+        for party in restrictions_of(listing.terms):
+            count = self.restrictions[party] = self.restrictions.get(party, 0) + 1
+            if count == 1:
+                self.new_restrictions[party] = None
         entry = entry_of(listing)
         _put(self._shapes, shape_of(listing), entry)
         for key in _keys(listing):
@@ -100,6 +108,11 @@ class Shelf:
     def remove(self, listing: Listing) -> None:
         """Take an order off the shelf, with the values that it had when it was put there."""
         self.version += 1
+        for party in restrictions_of(listing.terms):
+            self.restrictions[party] -= 1
+            if not self.restrictions[party]:
+                del self.restrictions[party]
+                self.new_restrictions.pop(party, None)
         place = place_of(listing)
         _take(self._shapes, shape_of(listing), place)
         for key in _keys(listing):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import product
 from random import Random
@@ -10,13 +12,15 @@ from random import Random
 import pytest
 
 from offers import APP, DATASET, NOBODY, POOL, REQUESTER, START, address, app, book_of, dataset, pool, request
+from poolwright.orderbook.book import Book, BookRefusal, OrderUnpublished
+from poolwright.orderbook.groups import Groups, Pair
 from poolwright.orderbook.listing import Kind, Listing, Status, order_of, place_of
-from poolwright.orderbook.match import best_match
+from poolwright.orderbook.match import BestMatch, best_match
 from poolwright.orderbook.render import iso_time, render, render_page
 from poolwright.poco.matching import MatchRejected, Orders, check_restrictions, check_terms
 from poolwright.poco.orders import NULL_DATASETORDER, AppOrder, DatasetOrder, RequestOrder, WorkerpoolOrder
 from poolwright.poco.tags import GPU, TEE, Tag
-from poolwright.poco.types import NRlc
+from poolwright.poco.types import Address, NRlc
 
 
 def test_the_cheapest_then_oldest_compatible_orders_are_chosen() -> None:
@@ -53,7 +57,45 @@ def test_without_a_compatible_pool_there_is_no_match() -> None:
     assert best_match(book_of(app(), pool(workerpoolprice=NRlc(1))), request()) is None
 
 
-@pytest.mark.parametrize("seed", range(25))
+GROUP = address("a group")
+
+
+def test_what_is_not_known_of_a_group_is_asked_and_counts_as_no() -> None:
+    book, wish = book_of(app(requesterrestrict=GROUP), pool(apprestrict=GROUP)), request()
+    ignorant = Groups({GROUP})
+
+    assert best_match(book, wish, groups=ignorant) is None
+    assert list(ignorant.asked) == [(GROUP, REQUESTER)]
+    half = Groups({GROUP}, {(GROUP, REQUESTER): True})
+    assert best_match(book, wish, groups=half) is None
+    assert list(half.asked) == [(GROUP, APP)]
+    whole = Groups({GROUP}, {(GROUP, REQUESTER): True, (GROUP, APP): True})
+    assert best_match(book, wish, groups=whole) is not None
+    assert best_match(book, wish) is None  # an account like any other, as far as nobody says so
+
+
+def test_a_question_that_would_look_at_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("poolwright.orderbook.match.MOST_LOOKED", 3)
+    unusable = [pool(requesterrestrict=address(str(number))) for number in range(4)]
+
+    with pytest.raises(BookRefusal, match="too many orders to look through; ask for one workerpool"):
+        best_match(book_of(app(), *unusable), request())
+
+
+def test_a_shelf_tells_whom_its_orders_restrict_themselves_to() -> None:
+    first, second = app(requesterrestrict=GROUP), app(requesterrestrict=GROUP, datasetrestrict=DATASET)
+    book = book_of(app(), first, second, request(workerpool=POOL))
+    shelf = book.shelves[Kind.APP]
+    assert shelf.restrictions == {GROUP: 2, DATASET: 1}
+    assert shelf.new_restrictions.keys() == {GROUP, DATASET}
+    assert book.shelves[Kind.REQUEST].restrictions == {POOL: 1}
+
+    book.apply([OrderUnpublished(order_hash=second.hash)])
+
+    assert (shelf.restrictions, shelf.new_restrictions.keys()) == ({GROUP: 1}, {GROUP})
+
+
+@pytest.mark.parametrize("seed", range(60))
 def test_the_best_match_is_the_first_that_the_rules_of_the_hub_allow(seed: int) -> None:
     draw = Random(seed)
 
@@ -61,7 +103,8 @@ def test_the_best_match_is_the_first_that_the_rules_of_the_hub_allow(seed: int) 
         return draw.choice(choices)
 
     def restrictions(*parties: tuple[str, object]) -> dict[str, object]:
-        return {f"{name}restrict": some(NOBODY, NOBODY, party, address("else")) for name, party in parties}
+        choices = (NOBODY, NOBODY, address("else"), GROUP)
+        return {f"{name}restrict": some(party, *choices) for name, party in parties}
 
     of_app, of_data, of_pool = ("app", APP), ("dataset", DATASET), ("workerpool", POOL)
     of_requester = ("requester", REQUESTER)
@@ -91,7 +134,7 @@ def test_the_best_match_is_the_first_that_the_rules_of_the_hub_allow(seed: int) 
     ]
     wish = request(
         dataset=some(NOBODY, DATASET),
-        workerpool=some(NOBODY, POOL),
+        workerpool=some(NOBODY, POOL, GROUP),
         appmaxprice=NRlc(2),
         datasetmaxprice=NRlc(1),
         workerpoolmaxprice=NRlc(2),
@@ -99,14 +142,16 @@ def test_the_best_match_is_the_first_that_the_rules_of_the_hub_allow(seed: int) 
         trust=some(0, 1),
     )
     book = book_of(*apps, *datasets, *pools)
+    accounts = (NOBODY, APP, DATASET, POOL, address("pool 2"), REQUESTER)
+    members = {account: draw.random() < 0.5 for account in accounts}
 
-    found = best_match(book, wish)
+    found = _answered(book, wish, members)
 
     nothing: list[Listing | None] = [None]
     allowed = [
         combination
         for combination in product(apps, datasets if wish.terms.dataset else nothing, pools)
-        if _hub_allows(*combination, wish)
+        if _hub_allows(*combination, wish, members)
     ]
     best = min(allowed, key=_rank, default=None)
     assert (None if found is None else (found.app, found.dataset, found.workerpool)) == best
@@ -118,12 +163,33 @@ def _rank(combination: tuple[Listing, Listing | None, Listing]) -> object:
     return price, place_of(chosen_pool), place_of(chosen_app), place_of(data) if data else ()
 
 
-class _NoGroups:
-    def is_member(self, group: object, account: object) -> bool:
-        return False
+def _answered(book: Book, wish: Listing, members: Mapping[Address, bool]) -> BestMatch | None:
+    """Ask the book until nothing is left that it would have to know of the group."""
+    known: dict[Pair, bool] = {}
+    while True:
+        groups = Groups({GROUP}, known)
+        found = best_match(book, wish, groups=groups)
+        if not groups.asked:
+            return found
+        assert not known.keys() & groups.asked.keys()
+        known |= {(group, account): members.get(account, False) for group, account in groups.asked}
 
 
-def _hub_allows(chosen_app: Listing, data: Listing | None, chosen_pool: Listing, wish: Listing) -> bool:
+@dataclass
+class _Chain:
+    members: Mapping[Address, bool]
+
+    def is_member(self, group: Address, account: Address) -> bool:
+        return group == GROUP and self.members[account]
+
+
+def _hub_allows(
+    chosen_app: Listing,
+    data: Listing | None,
+    chosen_pool: Listing,
+    wish: Listing,
+    members: Mapping[Address, bool],
+) -> bool:
     first, third, fourth = order_of(chosen_app), order_of(chosen_pool), order_of(wish)
     second = order_of(data) if data else NULL_DATASETORDER
     assert isinstance(first, AppOrder)
@@ -133,7 +199,7 @@ def _hub_allows(chosen_app: Listing, data: Listing | None, chosen_pool: Listing,
     orders = Orders(app=first, dataset=second, workerpool=third, request=fourth)
     try:
         check_terms(orders, 5)
-        check_restrictions(orders, _NoGroups())  # type: ignore[arg-type]  # asks for members only
+        check_restrictions(orders, _Chain(members))  # type: ignore[arg-type]  # asks for members only
     except MatchRejected:
         return False
     return True
