@@ -6,6 +6,7 @@ stopped was logged as not applied, and a replay passes over it too; so replay eq
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic
@@ -38,10 +39,16 @@ class Past(Generic[State]):
     """Those among `stopped` whose bug only this program sees; the store does not know it yet."""
 
 
-async def restore(mind: Mind[State, Event, Effect], store: Store) -> Past[State]:
-    """What the store knows of a mind. Raises InvariantBroken when the log cannot be read by this program."""
+async def restore(
+    mind: Mind[State, Event, Effect], store: Store, known: Past[State] | None = None
+) -> Past[State]:
+    """What the store knows of a mind, `known` being what was recalled of it before.
+
+    Raises InvariantBroken when the log cannot be read by this program.
+    """
     started = time.monotonic()
-    past = await recall(mind, store)
+    begun = FIRST_EVENT if known is None else known.last_event
+    past = await recall(mind, store, known)
     if past.stopped_now:
         await store.commit(
             Commit(records={(STOPPED, str(task)): past.stopped[task].encode() for task in past.stopped_now})
@@ -50,20 +57,28 @@ async def restore(mind: Mind[State, Event, Effect], store: Store) -> Past[State]
         "mind restored",
         mind=mind.name,
         snapshot=past.snapshot_upto,
-        replayed=past.last_event - past.snapshot_upto,
+        replayed=past.last_event - max(past.snapshot_upto, begun),
         seconds=round(time.monotonic() - started, 3),
     )
     return past
 
 
-async def recall(mind: Mind[State, Event, Effect], store: StoreReads) -> Past[State]:
-    """The same without a word to the store, which another process may be writing. Raises as `restore`."""
+async def recall(
+    mind: Mind[State, Event, Effect], store: StoreReads, known: Past[State] | None = None
+) -> Past[State]:
+    """The same without a word to the store, which another process may be writing. Raises as `restore`.
+
+    Of a past that is known only the events since are read, and it is brought forward in place; it is whole
+    whenever this is cancelled, and worthless when this raises InvariantBroken.
+    """
     records = await store.records(STOPPED)
-    past = Past(
-        state=mind.initial(),
-        stopped={TaskId(Hash32.parse(key)): body.decode() for key, body in records.items()},
-    )
-    await _load_snapshot(mind, store, past)
+    stopped = {TaskId(Hash32.parse(key)): body.decode() for key, body in records.items()}
+    if known is None:
+        past = Past(state=mind.initial(), stopped=stopped)
+        await _load_snapshot(mind, store, past)
+    else:
+        past = known
+        past.stopped.update(stopped)
     async for row in store.replay(past.last_event):
         past.last_event = row.id
         if not row.kind.startswith(NOT_APPLIED) and row.task_id not in past.stopped_now:
@@ -88,7 +103,8 @@ async def _load_snapshot(mind: Mind[State, Event, Effect], store: StoreReads, pa
     snapshot = await store.latest_snapshot()
     while snapshot is not None:
         try:
-            past.state = mind.load(snapshot.body)
+            # On a thread, so that a standby goes on looking after the lease: a large one takes seconds.
+            past.state = await asyncio.to_thread(mind.load, snapshot.body)
         except PeerError as problem:  # written by a version with another form; the log has it all
             log.warning("snapshot passed over", mind=mind.name, upto=snapshot.upto, reason=str(problem))
             snapshot = await store.latest_snapshot(before=snapshot.upto)

@@ -33,7 +33,7 @@ import structlog
 
 from poolwright.daemons.lanes import Lanes, Retries
 from poolwright.daemons.mind import ChainClock, Effect, Event, Hands, Mind, Observer, State, task_id_of
-from poolwright.daemons.restore import NOT_APPLIED, STOPPED, read_stored, restore
+from poolwright.daemons.restore import NOT_APPLIED, STOPPED, Past, read_stored, restore
 from poolwright.daemons.turn import Delivery, Turn
 from poolwright.poco.errors import InvariantBroken, Unavailable
 from poolwright.poco.types import TaskId, Timestamp
@@ -137,12 +137,13 @@ class Runner(Generic[State, Event, Effect]):
 
     # --- life ---------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
+    async def start(self, known: Past[State] | None = None) -> None:
         """Restore the state, go on where the outbox stands, and begin to accept events.
 
-        Raises InvariantBroken when the log cannot be read by this program.
+        `known` is what was recalled of the store while another process wrote it. Raises InvariantBroken when
+        the log cannot be read by this program.
         """
-        past = await restore(self._mind, self._store)
+        past = await restore(self._mind, self._store, known)
         self._state, self._stopped = past.state, past.stopped
         self._last_event, self._snapshot_upto = past.last_event, past.snapshot_upto
         await self._take_up_outbox()

@@ -57,6 +57,7 @@ from poolwright.wire import codec
 from poolwright.wire.messages import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
+    from poolwright.daemons.restore import Past
     from poolwright.store.postgresql import PostgresStore
 
 log = structlog.get_logger(__name__)
@@ -106,11 +107,13 @@ async def _lead(
     Raises LeadershipLost when another one may lead.
     """
     identity = (config.chain, config.workerpool, wallet.address)
+    mind = SchedulerMind(check_invariants=config.check_invariants)
     shared: PostgresStore | None = None
+    known: Past[Pool] | None = None
     if config.store_url is not None:
         from poolwright.daemons.shared_store import at_server
 
-        shared = await at_server(stack, config.store_url, holder, standby, *identity)
+        shared, known = await at_server(stack, config.store_url, holder, standby, mind, *identity)
     store = shared or await at_home(stack, config.folder, *identity)
     heads = await stack.enter_async_context(
         Heads(rpc, confirmations=config.chain.confirmations, poll_seconds=poll_seconds(config.chain))
@@ -134,11 +137,10 @@ async def _lead(
         chain_now=clock.now,
         head_now=HeadsClock(heads).now,
     )
-    mind = SchedulerMind(check_invariants=config.check_invariants)
     runner: Runner[Pool, PoolEvent, Effect] = Runner(
         mind=mind, hands=hands, store=store, clock=clock, lanes=LANES, observer=metrics
     )
-    await runner.start()
+    await runner.start(known)
     stack.push_async_callback(runner.stop)
     if runner.state.rules != config.rules:
         await runner.put(OperatorSetRules(at=clock.now(), rules=config.rules))

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import aiohttp
 import pytest
-from pair import PATIENCE_SECONDS, Pairs, pairs, until
+from pair import NOW, PATIENCE_SECONDS, Clock, Pairs, pairs, until
 
 from databases import Cluster, lead, postgresql
+from factories import address, capacity, hash32
+from poolwright.daemons import shared_store
+from poolwright.daemons.runner import Limits, Runner
 from poolwright.daemons.scheduler import http_server
+from poolwright.daemons.scheduler_mind import SchedulerMind
+from poolwright.daemons.shared_store import Follower
 from poolwright.daemons.standby import Doors, Standby
+from poolwright.poco.errors import PoolwrightError
+from poolwright.poco.types import WorkerAddress
+from poolwright.scheduler.events import WorkerConnected
 from poolwright.serving.http import listen, serve, url_of
 from poolwright.store.lease import Candidate
+from poolwright.store.port import Commit, EffectId, EventId, EventRow
+from poolwright.wire import codec
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +164,89 @@ async def test_a_standby_waits_for_a_store_that_comes_back(sides: Pairs) -> None
         assert await asyncio.wait_for(waiting.term, PATIENCE_SECONDS) >= 2
         await waiting.close()
         await candidate.close()
+
+
+async def followed(follower: Follower[Any, Any, Any], event: EventId) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while follower.past is None or follower.past.last_event < event:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_a_standby_has_replayed_what_the_leader_logged(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_store, "FOLLOW_SECONDS", 0.01)
+    url = cluster.database()
+    store = await lead(url)
+    leader: Runner[Any, Any, Any] = Runner(
+        SchedulerMind(), IdleHands(), store, Clock(), lanes={}, limits=Limits(snapshot_every=10)
+    )
+    await leader.start()
+    follower = Follower(SchedulerMind(), url)
+    following = asyncio.create_task(follower.run())
+    for number in range(30):
+        [event] = await leader.put(connected(number))
+        await followed(follower, event)
+    assert follower.past is not None
+    assert follower.past.state.workers == leader.state.workers
+    assert follower.past.snapshot_upto == 0  # it was there from the beginning and read no snapshot
+
+    following.cancel()
+    [last] = await leader.put(connected(30))
+    await leader.abort()
+    heir: Runner[Any, Any, Any] = Runner(SchedulerMind(), IdleHands(), store, Clock(), lanes={})
+    await heir.start(follower.past)
+    assert heir.state.workers == leader.state.workers
+    assert len(heir.state.workers) == 31
+    assert await heir.put(connected(31)) == (last + 1,)
+    await heir.stop()
+    await store.close()
+
+
+async def test_a_log_that_cannot_be_followed_leaves_no_half_past(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_store, "FOLLOW_SECONDS", 0.01)
+    url = cluster.database()
+    store = await lead(url)
+    follower = Follower(SchedulerMind(), url)
+    following = asyncio.create_task(follower.run())
+    [event] = (await store.commit(Commit(events=[row(connected(1))]))).event_ids
+    await followed(follower, event)
+    await store.commit(Commit(events=[row(connected(2)), EventRow(kind="New", at=NOW, body=b"{}")]))
+    await asyncio.wait_for(following, PATIENCE_SECONDS)
+    assert follower.past is None
+    await store.close()
+
+
+class IdleHands:
+    """Hands of a pool in which nothing is to be done."""
+
+    def lane_of(self, effect: Any) -> str:
+        return "worker:none"
+
+    def key_of(self, effect: Any) -> str:
+        return str(effect)
+
+    def post(self, effect: Any, number: EffectId) -> None:
+        raise AssertionError("nobody is told anything here")
+
+    async def carry_out(self, effect: Any, effect_id: EffectId) -> Sequence[Any]:
+        raise AssertionError("nothing is carried out here")
+
+    def gave_up(self, effect: Any, error: PoolwrightError) -> Sequence[Any]:
+        raise AssertionError("nothing fails here")
+
+
+def connected(number: int) -> WorkerConnected:
+    return WorkerConnected(
+        at=NOW,
+        worker=WorkerAddress(address(f"worker {number}")),
+        journal=hash32(f"journal {number}"),
+        capacity=capacity(slots=1),
+        weight=1,
+    )
+
+
+def row(event: WorkerConnected) -> EventRow:
+    return EventRow(kind="WorkerConnected", at=event.at, body=codec.encode(event))
