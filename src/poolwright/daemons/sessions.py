@@ -184,6 +184,11 @@ class Sessions:
     def connected(self) -> tuple[WorkerAddress, ...]:
         return tuple(self._open)
 
+    @property
+    def remembered(self) -> int:
+        """Workers of which it is known what they may still send."""
+        return len(self._peers)
+
     def expect(self, workers: Mapping[WorkerAddress, Worker]) -> None:
         """After a restart: these were heard before; those that stay away are silent from now on."""
         for worker in workers.values():
@@ -219,9 +224,9 @@ class Sessions:
                 connections=Allowance(now, CONNECTION_BURST, CONNECTIONS_PER_SECOND),
                 refusals=Allowance(now, REFUSAL_BURST, REFUSALS_PER_SECOND),
             )
-            too_many = max(len(self._peers) - MAX_KNOWN, 0)
-            for forgotten in [old for old in self._peers if old not in self._open][:too_many]:
-                del self._peers[forgotten]
+            if len(self._peers) >= MAX_KNOWN:
+                forgotten = next((old for old in self._peers if old not in self._open), worker)
+                self._peers.pop(forgotten, None)
         self._peers[worker] = known  # the last that was heard stands last
         return known
 

@@ -206,3 +206,16 @@ async def test_logs_are_taken_from_who_computes_the_task_and_at_a_bounded_rate(
 
     assert await post(NOBODYS) == 404
     assert [await post(TASK) for _ in range(5)] == [204, 204, 204, 429, 429]
+
+
+async def test_of_workers_that_come_and_go_no_more_is_kept_than_the_bound(
+    sides: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "MAX_KNOWN", 2)
+    scheduler = await sides.scheduler()
+    await scheduler.runner.put(deal_matched(DEAL), initialized(TASK))
+
+    for number in range(10):
+        assert scheduler.sessions.may_send_logs(WorkerAddress(Wallet(bytes([number + 1]) * 32).address))
+
+    assert scheduler.sessions.remembered <= 2
