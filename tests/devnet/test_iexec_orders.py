@@ -1,4 +1,4 @@
-"""Orders with our iexec on a real chain and marketplace, alone and with the official client in one folder.
+"""Orders with our iexec on a real chain and marketplace; `test_iexec_peers` has the official client, too.
 
 The first test is the guide "Manage a workerpool", word for word.
 """
@@ -8,18 +8,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from iexec_folder import FIRST, OTHER, Place, Project, chain_and_market, deploy_own, new_project
-from peers.official import MAJORS, OfficialClient, installed
 from poolwright.devnet.node import Node
 
 pytestmark = pytest.mark.chain
 
 NOBODY = "0x0000000000000000000000000000000000000000"
 KINDS = ("--app", "--dataset", "--workerpool", "--request")
+SKIP = "--skip-preflight-check"
 CHECKSUM = "0x" + "ab" * 32
 
 
@@ -108,6 +107,43 @@ def test_the_guide_s_warnings_are_refusals(project: Project) -> None:
     project.raw("order", "sign", "--workerpool")
     project.edit_order("workerpoolorder", tag=["tee", "tdx"], category="77")
     assert "workerpoolorder.category: got 77" in project.failed_parts("order", "sign", "--workerpool")[0]
+
+
+def test_what_needs_secrets_is_refused_where_a_network_offers_none(project: Project) -> None:
+    """The network's `sms` is a marketplace. A standard request asks it nothing; see `test_iexec_peers`."""
+    with_all_four(project, f"secrets of {project.here.name}")
+    assert project.told("order", "sign", "--request")
+    project.edit_order("requestorder", tag=["tee", "tdx"], params={"iexec_result_encryption": True})
+
+    [failure] = project.failed_parts("order", "sign", "--request")
+    told = project.call("order", "sign", "--request")
+
+    assert failure == "requestorder: This network offers no secret service"
+    assert "leave requestorder.params without secrets" in told.stderr
+    project.raw("order", "sign", "--request", SKIP)
+
+
+def test_what_was_signed_without_checks_is_checked_when_it_is_published_and_filled(project: Project) -> None:
+    with_all_four(project, f"checks of {project.here.name}")
+    project.edit_order("workerpoolorder", tag=f"0x{5:064x}")
+    project.raw("order", "sign", "--workerpool", SKIP)
+    reserved = "0x5 (TEE with Gramine) is a reserved value, do not use it"
+    assert reserved in project.failed_parts("order", "publish", "--workerpool", "--force")[0]
+    assert reserved in project.refusal("order", "fill", "--force")[1]
+
+    project.edit_order("workerpoolorder", tag=f"0x{3:064x}", trust="2", category="99")
+    project.raw("order", "sign", "--workerpool", SKIP)
+    for refusal in (
+        project.failed_parts("order", "publish", "--workerpool", "--force")[0],
+        project.refusal("order", "fill", "--force")[1],
+    ):
+        assert "workerpoolorder.trust: got 2, expected 1" in refusal
+        assert "workerpoolorder.category: got 99, expected 0 to" in refusal
+
+    project.edit_order("workerpoolorder", tag=f"0x{0:064x}", category="0", apprestrict=OTHER)
+    told = project.call("order", "sign", "--workerpool")
+    assert (told.returncode, f"workerpoolorder.apprestrict: got {OTHER}" in told.stderr) == (0, True)
+    assert "workerpoolorder.apprestrict: expected" in project.refusal("order", "fill", "--force")[1]
 
 
 def test_more_than_the_stake_covers_is_refused_before_it_is_signed(place: Place, tmp_path: Path) -> None:
@@ -227,57 +263,3 @@ def test_an_app_is_run_at_the_market_s_price(place: Place, project: Project, tmp
     )
     assert len(requester.raw(*asked)["orderHash"]) == 66
     assert requester.refusal(*asked, "--volume", "2")[1].startswith("Not enough RLC on your account")
-
-
-# --- the official client beside ours ------------------------------------------------------------------------
-
-
-@pytest.fixture(params=MAJORS, ids=["8.24.0", "9.0.0"])
-def theirs(request: pytest.FixtureRequest) -> OfficialClient:
-    return installed(request.param)
-
-
-SKIP = "--skip-preflight-check"
-
-
-def test_what_one_client_signs_and_publishes_the_other_uses(
-    place: Place, tmp_path: Path, theirs: OfficialClient
-) -> None:
-    project = new_project(tmp_path, place, major=theirs.major)
-    deploy_own(project, "workerpool", description=f"pool beside {theirs.major}")
-    deployed = with_all_four(project, f"both {theirs.major}")
-    ours = read_orders(project)
-
-    # Theirs publishes, lists and matches what ours signed; ours takes it off the market and cancels it.
-    published = theirs.raw(tmp_path, "order", "publish", *KINDS, "--force", SKIP, "--quiet")
-    made = theirs.raw(tmp_path, "order", "fill", "--force", SKIP, "--quiet")
-    assert project.raw("deal", "show", made["dealid"])["deal"]["app"]["pointer"] == deployed["app"]
-    words = ("orderbook", "dataset", deployed["dataset"])
-    assert project.raw(*words) == theirs.raw(tmp_path, *words, "--quiet")
-    gone = project.raw("order", "unpublish", "--app", "--dataset", "--force")
-    assert gone["apporder"] == published["apporder"]
-    assert set(project.raw("order", "cancel", "--app", "--dataset", "--force")) == {
-        "ok",
-        "apporder",
-        "datasetorder",
-    }
-
-    # Ours publishes and matches what theirs signed; theirs takes it off the market and cancels it.
-    theirs.raw(tmp_path, "order", "sign", *KINDS, "--force", SKIP, "--quiet")
-    assert all(read_orders(project)[kind]["salt"] != ours[kind]["salt"] for kind in ours)
-    published = project.raw("order", "publish", *KINDS, "--force")
-    made = project.raw("order", "fill", "--request", published["requestorder"]["orderHash"])
-    assert project.raw("deal", "show", made["dealid"])["deal"]["requester"] == FIRST
-    gone = theirs.raw(tmp_path, "order", "unpublish", "--app", "--dataset", "--force", "--quiet")
-    assert gone["datasetorder"] == published["datasetorder"]
-    theirs.raw(tmp_path, "order", "cancel", "--app", "--force", "--quiet")
-    assert project.failed_parts("order", "cancel", "--app", "--force") == [
-        "apporder: apporder already canceled"
-    ]
-
-
-def read_orders(project: Project) -> dict[str, Any]:
-    """orders.json of the local chain."""
-    content: dict[str, Any] = json.loads((project.here / "orders.json").read_text())
-    orders: dict[str, Any] = content["31337"]
-    return orders

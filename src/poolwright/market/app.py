@@ -43,6 +43,7 @@ from poolwright.market.feed import Feed, Missed
 from poolwright.market.limits import RateLimit, client_of
 from poolwright.market.login import Logins
 from poolwright.market.metrics import Metrics
+from poolwright.market.no_secrets import routes as no_secrets
 from poolwright.market.openapi import openapi
 from poolwright.market.params import (
     Params,
@@ -131,7 +132,7 @@ def create_app(marketplace: Marketplace) -> ASGIApp:
             Route(f"{path}/{{orderHash}}", pages.order(kind), methods=["GET"]),
         ]
     inner = Starlette(
-        routes=_one_route_per_path(routes),
+        routes=[*_one_route_per_path(routes), *no_secrets()],
         exception_handlers={PoolwrightError: _refused, HTTPException: _no_such_page, Exception: _our_bug},
     )
     inner.router.redirect_slashes = False
