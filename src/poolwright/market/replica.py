@@ -7,9 +7,9 @@ one that was read from the database go the same way.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
-from poolwright.market.rows import Commit, OrderRow, OwnerRow, StakeRow
+from poolwright.market.rows import NEVER_READ, Commit, OrderRow, OwnerRow, StakeRow
 from poolwright.market.steps import News, Step
 from poolwright.market.storage import Snapshot
 from poolwright.orderbook.book import (
@@ -27,6 +27,9 @@ from poolwright.orderbook.invariants import check_book
 from poolwright.orderbook.render import render
 from poolwright.poco.types import Address, BlockNumber, BlockStamp, OrderHash
 
+Key: TypeAlias = tuple[str, bytes]
+"""What is asked of the chain: ("stake", wallet), ("owner", resource) or ("consumed", order hash)."""
+
 
 class Replica:
     """The book and what belongs to it. `number` is that of the last change in it."""
@@ -37,6 +40,8 @@ class Replica:
         self.cursor: BlockStamp | None = None
         self.stake_read_at: dict[Address, BlockNumber] = {}
         self.owner_read_at: dict[Address, BlockNumber] = {}
+        self.ahead: dict[Key, BlockNumber] = {}
+        """What was read above the cursor, by its block, which may be of a branch that loses."""
         self.newest_time = 0
         """When the last order was published, milliseconds since 1970."""
         self.rewinds = 0
@@ -56,6 +61,16 @@ class Replica:
             replica.owner_read_at[owner.resource] = owner.read_at
         changes = replica.book.restore(snapshot.listings, facts)
         replica.number, replica.cursor = snapshot.number, snapshot.cursor
+        taken = NEVER_READ if snapshot.cursor is None else snapshot.cursor.number
+        replica.ahead = {
+            key: at
+            for key, at in (
+                *((("consumed", name), at) for name, at in snapshot.ahead.items()),
+                *((("stake", wallet), at) for wallet, at in replica.stake_read_at.items()),
+                *((("owner", resource), at) for resource, at in replica.owner_read_at.items()),
+            )
+            if at > taken
+        }
         replica.newest_time = max((each.published for each in snapshot.listings), default=0)
         replica._check()
         return replica, changes
@@ -66,6 +81,7 @@ class Replica:
             shelf.version += 1
         self.book, self.number, self.cursor = other.book, other.number, other.cursor
         self.stake_read_at, self.owner_read_at = other.stake_read_at, other.owner_read_at
+        self.ahead = other.ahead
         self.newest_time = max(self.newest_time, other.newest_time)
         self.rewinds += 1
 
@@ -84,6 +100,7 @@ class Replica:
             changes = self.book.publish(step.listing, facts)
         if step.cursor is not None:
             self.cursor = step.cursor
+        self._note_ahead(step)
         self.rewinds += step.is_rewind
         self._check()
         return changes
@@ -116,6 +133,25 @@ class Replica:
             )
         if step.cursor is not None:
             commit.cursor = step.cursor
+
+    def _note_ahead(self, step: Step) -> None:
+        """Who moves the cursor on has read again what it passes."""
+        taken = NEVER_READ if self.cursor is None else self.cursor.number
+        if step.cursor is not None and self.ahead:
+            self.ahead = {key: at for key, at in self.ahead.items() if at > taken}
+        read: list[tuple[Key, BlockNumber]] = [
+            (("consumed", name), at) for name, at in _read_at(step).items()
+        ]
+        for fact, at in step.facts:
+            if isinstance(fact, StakeRead):
+                read.append((("stake", fact.wallet), at))
+            elif isinstance(fact, ResourceOwned):
+                read.append((("owner", fact.resource), at))
+        for key, at in read:
+            if at > taken:
+                self.ahead[key] = at
+            else:
+                self.ahead.pop(key, None)
 
     def _check(self) -> None:
         if self._checks:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -25,6 +25,7 @@ from poolwright.chain.rpc import Rpc, RpcError, back_off
 from poolwright.market.chain_market import ChainMarket
 from poolwright.market.clerk import Decision, Wish
 from poolwright.market.reading import NO_ANSWER
+from poolwright.market.replica import Key
 from poolwright.market.rows import Stale
 from poolwright.market.steps import Dated, News, Step
 from poolwright.orderbook.book import OrderReread, ResourceOwned, StakeRead
@@ -40,9 +41,6 @@ AT_ONCE: Final = 50
 """Headers that are asked for in one exchange."""
 TRIES: Final = 8
 """Exchanges with a node that does not answer, in a row."""
-
-Key: TypeAlias = tuple[str, bytes]
-"""("stake", wallet), ("owner", resource) or ("consumed", order hash)."""
 
 
 async def rewind(market: ChainMarket, rpc: Rpc, term: int, reorganised: ChainReorganised) -> BlockStamp:

@@ -95,6 +95,8 @@ class Snapshot:
     stakes: list[StakeRow]
     owners: list[OwnerRow]
     listings: list[Listing]
+    ahead: dict[OrderHash, BlockNumber]
+    """Orders that were found on the chain at a block above the cursor, and that block."""
     changes: list[ChangeRow]
     """The last ones, up to `number`."""
 
@@ -251,8 +253,12 @@ class Storage:
             changes = [change_of(each) for each in connection.execute(kept)]
             stakes = connection.execute(select(STAKES).where(STAKES.c.chain_id == chain_id)).all()
             owners = connection.execute(select(OWNERS).where(OWNERS.c.chain_id == chain_id)).all()
-            rows = connection.execution_options(yield_per=2000).execute(orders)
-            listings = [listing_of_row(each) for each in rows]
+            ahead: dict[OrderHash, BlockNumber] = {}
+            listings: list[Listing] = []
+            for each in connection.execution_options(yield_per=2000).execute(orders):
+                listings.append(listing_of_row(each))
+                if each.read_at > (row.block_number or 0):
+                    ahead[listings[-1].hash] = each.read_at
         return Snapshot(
             number=row.number,
             cursor=cursor_of(row),
@@ -265,6 +271,7 @@ class Storage:
                 for each in owners
             ],
             listings=listings,
+            ahead=ahead,
             changes=changes[::-1],
         )
 

@@ -12,7 +12,10 @@ on the newest book: another process may have published an order since the batch 
 
 Values are read at the batch's last block; a node that has forgotten the state of an old block (a catch-up
 after days) is asked for the newest one instead: volume only falls, and later batches bring stakes and owners
-up to date. When the chain is reorganised, the market goes back (`rewind`) and reads on.
+up to date. A publication reads the newest block, which another branch may replace before the cursor is there,
+so what was read above the cursor is read again when the cursor passes.
+
+When the chain is reorganised below the cursor, the market goes back (`rewind`) and reads on.
 """
 
 from __future__ import annotations
@@ -20,30 +23,31 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import structlog
 
 from poolwright.chain.blocks import fetch_headers, newest_header
 from poolwright.chain.heads import ChainReorganised, Heads
 from poolwright.chain.logs import LogBatch, follow
-from poolwright.chain.reads import HubReader, Question
+from poolwright.chain.reads import CallReverted, HubReader, Question
 from poolwright.chain.rpc import Rpc, RpcError, back_off
 from poolwright.market.chain_market import ChainMarket
 from poolwright.market.clerk import Decision, Wish
-from poolwright.market.replica import Replica
+from poolwright.market.replica import Key, Replica
 from poolwright.market.rewind import rewind
 from poolwright.market.rows import CategoryRow, DealRow
 from poolwright.market.steps import Dated, News, Step
 from poolwright.market.storage import StorageFailed
 from poolwright.market.turns import Deposed
-from poolwright.orderbook.book import Book, OrderClosed, OrderConsumed, ResourceOwned, StakeRead
+from poolwright.orderbook.book import Book, OrderClosed, OrderConsumed, OrderReread, ResourceOwned, StakeRead
+from poolwright.orderbook.listing import listing_of, order_of
 from poolwright.orderbook.render import iso_time
 from poolwright.poco import calls, events
 from poolwright.poco.errors import PeerError, PoolwrightError, Unavailable
 from poolwright.poco.events import Log
 from poolwright.poco.records import Account, Deal, Resource
-from poolwright.poco.types import Address, BlockNumber, BlockStamp, OrderHash
+from poolwright.poco.types import Address, BlockNumber, BlockStamp, Hash32, OrderHash
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -56,9 +60,6 @@ _CLOSED: Final = (
 TOPICS: Final = tuple(
     events.TOPICS[kind] for kind in (events.OrdersMatched, *_CLOSED, events.Transfer, events.CreateCategory)
 )
-
-Key: TypeAlias = tuple[str, bytes]
-"""A question about the chain: ("stake", wallet) or ("consumed", order hash)."""
 
 
 class Watcher:
@@ -126,7 +127,7 @@ class Watcher:
         found = _Found(batch, self._market)
         answers: dict[Key, tuple[Any, BlockNumber]] = {}
         deals = await self._patiently(self._read_deals, found, batch.upto)
-        wanted = found.wanted(self._market.book)
+        wanted = found.wanted(self._market.clerk.replica)
         while True:
             missing = [key for key in wanted if key not in answers]
             if missing:
@@ -135,7 +136,7 @@ class Watcher:
             def decide(
                 decision: Decision, _: object, answers: dict[Key, tuple[Any, BlockNumber]] = answers
             ) -> list[Key] | None:
-                needed = found.wanted(decision.replica.book)
+                needed = found.wanted(decision.replica)
                 if any(key not in answers for key in needed):
                     return needed
                 decision.commit.deals += deals
@@ -176,14 +177,21 @@ class Watcher:
         ]
 
     async def _read(self, keys: list[Key], upto: BlockStamp) -> dict[Key, tuple[Any, BlockNumber]]:
-        hub = self._market.settings.hub
-        questions = [
-            _ask(hub, calls.view_account(Address(name)), calls.decode_account, "viewAccount")
-            if what == "stake"
-            else _ask(hub, calls.view_consumed(OrderHash(name)), calls.decode_uint, "viewConsumed")  # type: ignore[arg-type]  # a hash
-            for what, name in keys
-        ]
-        answers, at = await self._ask(questions, upto)
+        of_hub = [key for key in keys if key[0] != "owner"]
+        answers, at = await self._ask([_question(self._market.settings.hub, *key) for key in of_hub], upto)
+        found = {key: (answer, at.number) for key, answer in zip(of_hub, answers, strict=True)}
+        return found | await self._read_owners([key for key in keys if key[0] == "owner"], upto)
+
+    async def _read_owners(self, keys: list[Key], upto: BlockStamp) -> dict[Key, tuple[Any, BlockNumber]]:
+        """Owners of resources; nobody for one that this branch of the chain does not have yet."""
+        questions = [_ask(Address(name), calls.owner(), calls.decode_address, "owner") for _, name in keys]
+        try:
+            answers, at = await self._ask(questions, upto)
+        except (CallReverted, PeerError):
+            if len(keys) == 1:
+                return {keys[0]: (Address.zero(), upto.number)}
+            half = len(keys) // 2
+            return await self._read_owners(keys[:half], upto) | await self._read_owners(keys[half:], upto)
         return {key: (answer, at.number) for key, answer in zip(keys, answers, strict=True)}
 
     async def _ask(self, questions: list[Question[Any]], upto: BlockStamp) -> tuple[list[Any], BlockStamp]:
@@ -205,6 +213,7 @@ class _Found:
         self.matches: list[tuple[events.OrdersMatched, Log]] = []
         self.categories: list[CategoryRow] = []
         self._hub = market.settings.hub
+        self._upto = batch.upto.number
         self._direct: list[Dated] = []
         """Facts that the logs themselves tell."""
         self._wallets: dict[Address, None] = {}
@@ -212,10 +221,12 @@ class _Found:
         for entry in batch.logs:
             self._add(entry)
 
-    def wanted(self, book: Book) -> list[Key]:
-        """What must be read for the orders and wallets that the book holds."""
-        keys: list[Key] = [("stake", wallet) for wallet in self._wallets if book.stake(wallet) is not None]
-        return keys + [("consumed", name) for name in self._orders if name in book]
+    def wanted(self, replica: Replica) -> list[Key]:
+        """What must be read for the orders, wallets and resources that the book holds."""
+        keys: dict[Key, None] = {("stake", wallet): None for wallet in self._wallets}
+        keys |= {("consumed", name): None for name in self._orders}
+        keys |= {key: None for key, at in replica.ahead.items() if at <= self._upto}
+        return [key for key in keys if _is_held(replica.book, *key)]
 
     def facts(
         self, replica: Replica, keys: Iterable[Key], answers: dict[Key, tuple[Any, BlockNumber]]
@@ -232,13 +243,16 @@ class _Found:
             facts.append((fact, at))
         for what, name in keys:
             answer, at = answers[what, name]
-            if what == "consumed":
-                facts.append((OrderConsumed(order_hash=OrderHash(name), consumed=answer), at))  # type: ignore[arg-type]  # a hash
-                continue
-            account: Account = answer
-            wallet = Address(name)
-            if at >= replica.stake_read_at.get(wallet, 0):
-                facts.append((StakeRead(wallet=wallet, stake=account.stake), at))
+            match what:
+                case "consumed":
+                    facts.append((_order_fact(replica, OrderHash(Hash32(name)), answer), at))
+                case "owner" if at >= replica.owner_read_at.get(Address(name), 0):
+                    facts.append((ResourceOwned(resource=Address(name), owner=answer), at))
+                case "stake" if at >= replica.stake_read_at.get(Address(name), 0):
+                    account: Account = answer
+                    facts.append((StakeRead(wallet=Address(name), stake=account.stake), at))
+                case _:
+                    pass
         return tuple(facts)
 
     def _add(self, entry: Log) -> None:
@@ -275,6 +289,39 @@ class _Found:
                 self._direct.append((OrderClosed(order_hash=name), number))
             case _:
                 pass
+
+
+def _is_held(book: Book, what: str, name: bytes) -> bool:
+    match what:
+        case "consumed":
+            return OrderHash(Hash32(name)) in book
+        case "stake":
+            return book.stake(Address(name)) is not None
+        case _:
+            return book.owner(Address(name)) is not None
+
+
+def _order_fact(replica: Replica, name: OrderHash, consumed: int) -> OrderConsumed | OrderReread:
+    """Volume only falls, except for an order that was read on a branch that may be lost."""
+    listing = replica.book.get(name)
+    if listing is None or ("consumed", name) not in replica.ahead:
+        return OrderConsumed(order_hash=name, consumed=consumed)
+    return OrderReread(
+        listing=listing_of(
+            order_of(listing),
+            name,
+            signer=listing.signer,
+            remaining=max(listing.volume - consumed, 0),
+            published=listing.published,
+            expires=listing.expires,
+        )
+    )
+
+
+def _question(hub: Address, what: str, name: bytes) -> Question[Any]:
+    if what == "stake":
+        return _ask(hub, calls.view_account(Address(name)), calls.decode_account, "viewAccount")
+    return _ask(hub, calls.view_consumed(OrderHash(Hash32(name))), calls.decode_uint, "viewConsumed")
 
 
 def _ask(to: Address, call: bytes, read: Any, what: str) -> Question[Any]:

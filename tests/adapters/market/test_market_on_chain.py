@@ -171,6 +171,37 @@ async def test_a_reorganisation_below_all_that_was_watched_is_read_again(
         running.stop()
 
 
+async def test_what_was_read_of_a_lost_block_is_read_again_when_the_cursor_is_there(
+    chain: Chain, tmp_path: Path
+) -> None:
+    """With confirmations the watcher never sees the lost block; a publication had read it."""
+    config = settings_of(chain, f"sqlite:///{tmp_path}/market.db")
+    config = replace(config, chains=(replace(config.chains[0], confirmations=4),))
+    registry, hub = chain.contracts.workerpool_registry, chain.contracts.hub
+    chain.node.call("anvil_mine", hex(6))
+    app, order, request = chain.app_order(), chain.pool_order(), chain.request_order()
+    async with aiohttp.ClientSession() as http, service.serving(config) as running:
+        market = Client(http=http, url=running.url, chain=chain)
+        chain.send(PROVIDER, hub, calls.match_orders(app, NULL_DATASETORDER, order, request))
+        late = calls.decode_address(chain.ask(registry, calls.predict_workerpool(MANAGER, "late")))
+        chain.send(PROVIDER, registry, calls.create_workerpool(MANAGER, "late"))
+        chain.deposit(MANAGER, 30)
+        gone = chain.pool_order(workerpool=late)
+        staked = chain.pool_order(workerpoolprice=NRlc(100), volume=1)
+        for each in (order, gone, staked):
+            await market.published(each, MANAGER)
+        assert (await market.order(order))["remaining"] == 9
+
+        chain.node.call("anvil_reorg", 4, [])  # all since the mining, none that has four on it
+        assert (await market.order(order))["remaining"] == 9
+        chain.node.call("anvil_mine", hex(5))
+
+        await market.until(order, remaining=10, status="open")
+        await market.until(gone, status="dead")
+        await market.until(staked, status="dead")
+        running.stop()
+
+
 async def test_an_order_without_dataset_is_matched(chain: Chain, market: Client) -> None:
     app, pool, request = chain.app_order(), chain.pool_order(), chain.request_order()
     for order, wallet in ((app, PROVIDER), (pool, MANAGER), (request, REQUESTER)):

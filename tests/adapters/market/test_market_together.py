@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from poolwright.poco.orders import NULL_DATASETORDER, AppOrder, Order, Workerpoo
 from poolwright.poco.types import NRlc, OrderHash
 
 pytestmark = pytest.mark.chain
+ONE_AT_A_TIME = threading.Lock()
+"""The tests' node has one connection."""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,12 @@ async def leader_of(processes: list[Process]) -> Process:
 async def deal(chain: Chain, app: AppOrder, pool: WorkerpoolOrder) -> None:
     """Match them with a request for one task."""
     match = calls.match_orders(app, NULL_DATASETORDER, pool, chain.request_order())
-    await asyncio.to_thread(chain.send, PROVIDER, chain.contracts.hub, match)
+
+    def send() -> None:
+        with ONE_AT_A_TIME:
+            chain.send(PROVIDER, chain.contracts.hub, match)
+
+    await asyncio.to_thread(send)
 
 
 def consumed(chain: Chain, order: Order) -> int:
