@@ -306,7 +306,7 @@ def read_unpublication(kind: Kind, body: Mapping[str, Any]) -> Unpublication:
 def read_body(raw: bytes) -> Mapping[str, Any]:
     """A JSON object. Raises MarketRefusal that says where the JSON breaks."""
     try:
-        body = json.loads(raw, parse_constant=_no_constant)
+        body = json.loads(raw, parse_constant=_no_constant, parse_int=_whole)
     except json.JSONDecodeError as problem:
         place = f"line {problem.lineno} column {problem.colno}"
         raise invalid(f"the body is not JSON: {problem.msg} at {place}") from None
@@ -315,6 +315,11 @@ def read_body(raw: bytes) -> Mapping[str, Any]:
     if not isinstance(body, dict):
         raise invalid("the body must be a JSON object")
     return body
+
+
+def _whole(digits: str) -> int | str:
+    """A number too long for any field stays text, which its field then refuses by name."""
+    return int(digits) if len(digits) <= 30 else digits
 
 
 def _no_constant(name: str) -> NoReturn:
