@@ -31,7 +31,7 @@ from poolwright.poco import ids
 from poolwright.poco.errors import InvariantBroken
 from poolwright.poco.frozen import replace
 from poolwright.poco.types import DealId, Hash32, TaskId, Timestamp, WorkerAddress
-from poolwright.scheduler import policy
+from poolwright.scheduler import guards, policy
 from poolwright.scheduler import task as tasks
 from poolwright.scheduler.effects import Effect
 from poolwright.scheduler.events import (
@@ -247,7 +247,17 @@ def _task_event(pool: Pool, event: TaskEvent) -> Step:
     task = pool.tasks.get(event.task_id)
     if task is None:
         return Step(ignored=UNKNOWN_TASK)
-    return _apply(pool, tasks.step(task, event, pool.now))
+    result = _apply(pool, tasks.step(task, event, pool.now))
+    if isinstance(event, ChainTaskContributed) and result.ignored is None:
+        _learn_weight(pool, event.worker, event.weight)
+    return result
+
+
+def _learn_weight(pool: Pool, address: WorkerAddress, weight: int) -> None:
+    """A contribution tells the worker's score of now; what it said hello with may be days old."""
+    worker = pool.workers.get(address)
+    if worker is not None and worker.weight != weight:
+        pool.workers[address] = replace(worker, weight=weight)
 
 
 def _worker_reported(pool: Pool, event: WorkerReported) -> Step:
@@ -371,6 +381,7 @@ def _apply(pool: Pool, result: tasks.Step) -> Step:
     task, effects, ignored = result
     before = pool.tasks.get(task.id)
     if before is not task:
+        guards.check(before, task)
         if before is not None and task.is_ended and not before.is_ended:
             del pool.tasks[task.id]  # ended tasks stand in the order of their ends
         _keep(pool, task, before)

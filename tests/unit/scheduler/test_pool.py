@@ -304,3 +304,14 @@ def test_a_broken_rule_is_named() -> None:
 
     with pytest.raises(InvariantBroken, match="its deadline is"):
         invariants.check(pool)
+
+
+def test_a_contribution_tells_the_weight_that_its_worker_has_now() -> None:
+    first, second, pool = f.deal_terms("first", trust=5), f.deal_terms("second", trust=5), Pool()
+    tell(pool, f.connected(weight=2, slots=2), *opened(first))
+
+    tell(pool, f.contributed(f.task_of(first), ALICE, weight=9))
+    tell(pool, *opened(second))
+
+    assert pool.workers[ALICE].weight == 9
+    assert [r.weight for r in pool.tasks[f.task_of(second)].replicates] == [9]
