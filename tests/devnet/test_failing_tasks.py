@@ -91,12 +91,13 @@ class Net:
         dataset: Address | None = None,
         category: int = STANDARD,
         tasks: int = 1,
+        trust: int = 1,
         pool_price: int = RLC,
     ) -> list[TaskId]:
         """Make a deal as the demo does."""
         terms = Terms(
             tasks=tasks,
-            trust=1,
+            trust=trust,
             category=category,
             arguments=program,
             app_price=NRlc(0),
@@ -304,10 +305,10 @@ async def test_every_failing_task_is_contributed_explained_and_paid(up: StateFol
 async def test_worker_without_enough_stake_says_so_before_computing_and_another_takes_the_task(
     up: StateFolder, image: ImageRef
 ) -> None:
-    # A worker locks 30 % of the price: 1,200 RLC, and has 1,000.
+    # A worker locks 30 % of the price: 1,200 RLC, and has 1,000. (Trust 1 would need no stake.)
     give_stake(require_network(up), requester=8_000, worker_2=4_000)
     async with opened(up, image) as net:
-        [first, second] = await net.buy("succeed", tasks=2, pool_price=4_000 * RLC)
+        [first, second] = await net.buy("succeed", tasks=2, trust=2, pool_price=4_000 * RLC)
         ended = [await net.completed(task_id) for task_id in (first, second)]
         replicates = [each for task in (first, second) for each in (await net.shown(task))["replicates"]]
         poor, able = (net.record.wallets[name].address for name in ("worker-1", "worker-2"))
@@ -350,7 +351,7 @@ async def test_full_disk_of_the_results_delays_a_task_and_loses_nothing(
         warned = net.warnings(task_id)
 
     assert "HTTP 507 no room in the results folder" in (said["RESULT_UPLOAD_FAILED"][1] or "")
-    assert len(warned) == 1
+    assert len(warned) == 2, "before the contribution, which then goes the long way, and when it is asked for"
     assert ended.results.startswith(b'{ "storage": "ipfs"')
 
 
