@@ -47,6 +47,7 @@ from poolwright.wire.messages import (
     Confirm,
     Hello,
     Instructed,
+    Notice,
     Refused,
     Reported,
     SchedulerMessage,
@@ -235,6 +236,8 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
                 link.to_scheduler(Confirm(upto=link.received))
             case Confirm(upto=upto):
                 self._confirm(upto)
+            case Notice():
+                pass  # it gets no work, and need not do anything about it
             case Refused():
                 link.cut(noticed=True)
             case _:
