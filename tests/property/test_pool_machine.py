@@ -9,7 +9,7 @@ equals the live state, and the recorded events give the same state and effects o
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -75,7 +75,7 @@ def wish(submit: asks.Submit) -> tuple[TaskId, asks.Submission]:
 def instruction(effect: asks.TellWorker) -> Instruction:
     match effect:
         case asks.TellWorkerStart():
-            return f.start(effect.task_id)
+            return replace(f.start(effect.task_id), contribute_and_finalize=effect.contribute_and_finalize)
         case asks.TellWorkerReveal(block=block, deadline=deadline):
             return Reveal(task_id=effect.task_id, block=block, deadline=deadline)
         case asks.TellWorkerUpload():
@@ -350,8 +350,14 @@ class PoolMachine(RuleBasedStateMachine):
         worker.deeds_done += 1
         fails = worker.is_reluctant and worker.deeds_done % 3 == 0
         match deed:
-            case deeds.DescribeTask():
-                return news.TaskDescribed(at=at, task_id=task_id, terms=f.terms())
+            case deeds.DescribeTask(start=start):
+                at_once = start.contribute_and_finalize
+                its = replace(f.terms(), contribute_and_finalize=at_once)
+                return news.TaskDescribed(at=at, task_id=task_id, terms=its)
+            case deeds.DeliverResult():
+                if fails:
+                    return news.ResultUploadFailed(at=at, task_id=task_id, message="no room")
+                return news.ResultUploaded(at=at, task_id=task_id, link=f.LINK, bytes_count=1)
             case deeds.DownloadApp():
                 if fails:
                     return news.AppDownloadFailed(at=at, task_id=task_id, cause="X", message="gone")
@@ -369,10 +375,25 @@ class PoolMachine(RuleBasedStateMachine):
                 return news.AppComputed(at=at, task_id=task_id, result=result, exit_code=0, milliseconds=1)
             case deeds.DescribeFailure():
                 return news.FailureDescribed(at=at, task_id=task_id, result=news.Result(digest=f.DIGEST))
-            case deeds.CheckContribution():
+            case deeds.CheckContribution(is_delivered=is_delivered):
                 return news.ContributionChecked(
-                    at=at, task_id=task_id, verdict=self.verdict(worker, task_id, fails=fails)
+                    at=at,
+                    task_id=task_id,
+                    verdict=self.verdict(worker, task_id, fails=fails),
+                    contribute_and_finalize=is_delivered and not self.chain.tasks[task_id].contributions,
                 )
+            case deeds.SubmitContributeAndFinalize(digest=digest, link=link):
+                try:
+                    if fails:
+                        raise Refused("out of luck")
+                    self.chain.contribute_and_finalize(
+                        task_id, worker.address, digest, worker.weight, link.encode()
+                    )
+                except Refused as problem:
+                    return news.ContributionFailed(
+                        at=at, task_id=task_id, status=S.CONTRIBUTE_FAILED, message=str(problem)
+                    )
+                return news.ContributionMined(at=at, task_id=task_id, tx_hash=None, block=BlockNumber(1))
             case deeds.SubmitContribute(digest=digest):
                 try:
                     if fails:

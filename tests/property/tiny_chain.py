@@ -99,6 +99,28 @@ class TinyChain:
                 )
             )
 
+    def contribute_and_finalize(
+        self, task_id: TaskId, worker: WorkerAddress, digest: Hash32, weight: int, results: bytes
+    ) -> None:
+        task = self.tasks[task_id]
+        require(task.phase is Phase.ACTIVE, "not active")
+        require(self.now < task.contribution_deadline, "after the contribution deadline")
+        require(not task.contributions, "somebody contributed before")
+        require(task.deal.trust <= 1, "more than trust 1")
+        result = result_hash(task_id, digest)
+        task.contributions[worker], task.consensus, task.phase = result, result, Phase.COMPLETED
+        self.logs.append(
+            events.ChainTaskContributedAndFinalized(
+                at=self._at,
+                task_id=task_id,
+                worker=worker,
+                result_hash=result,
+                weight=weight,
+                results=results,
+                ref=self._tx(),
+            )
+        )
+
     def can_reveal(self, task_id: TaskId, worker: WorkerAddress, digest: Hash32) -> bool:
         task = self.tasks[task_id]
         return (
