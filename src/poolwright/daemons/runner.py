@@ -27,7 +27,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic
+from typing import Final, Generic
 
 import structlog
 
@@ -50,6 +50,9 @@ from poolwright.store.port import (
 from poolwright.wire import codec
 
 log = structlog.get_logger(__name__)
+
+MIND_STOPPED: Final = "mind-stopped"
+"""Code of the refusal of a `put` once the runner is stopping or has stopped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -409,7 +412,7 @@ class Runner(Generic[State, Event, Effect]):
     def _has_stopped(self) -> Unavailable:
         return Unavailable(
             f"the {self._mind.name} accepts nothing more",
-            code="mind-stopped",
+            code=MIND_STOPPED,
             next_step="send it again when it runs",
         )
 

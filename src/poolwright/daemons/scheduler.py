@@ -36,7 +36,7 @@ from poolwright.daemons.home import (
 )
 from poolwright.daemons.mailbox import Mailboxes
 from poolwright.daemons.operator_api import OperatorApi
-from poolwright.daemons.runner import Runner
+from poolwright.daemons.runner import MIND_STOPPED, Runner
 from poolwright.daemons.scheduler_api import SchedulerApi
 from poolwright.daemons.scheduler_hands import LANES, SchedulerHands, instruction_of
 from poolwright.daemons.scheduler_metrics import MeteredTxJournal, SchedulerMetrics, Sights
@@ -44,7 +44,7 @@ from poolwright.daemons.scheduler_mind import SchedulerMind
 from poolwright.daemons.sessions import Sessions
 from poolwright.daemons.standby import Doors, Standby
 from poolwright.daemons.together import first_of
-from poolwright.poco.errors import InputError
+from poolwright.poco.errors import InputError, Unavailable
 from poolwright.poco.types import BlockStamp, Hash32, Timestamp
 from poolwright.scheduler.effects import Effect, TellWorker
 from poolwright.scheduler.events import ChainDealMatched, OperatorSetRules, PoolEvent
@@ -200,13 +200,18 @@ async def _lead(
         )
     )
     doors.behind = api.app()
-    await first_of(
-        *([] if shared is None else [shared.watch()]),
-        _follow_chain(config, rpc, heads, cursor, clock, runner, watch, metrics, progress),
-        sessions.watch_silence(),
-        metrics.watch_loop(),
-        runner.wait(),
-    )
+    try:
+        await first_of(
+            *([] if shared is None else [shared.watch()]),
+            _follow_chain(config, rpc, heads, cursor, clock, runner, watch, metrics, progress),
+            sessions.watch_silence(),
+            metrics.watch_loop(),
+            runner.wait(),
+        )
+    except Unavailable as problem:
+        if problem.code == MIND_STOPPED:
+            await runner.wait()  # what has ended it says more than that it accepts nothing
+        raise
 
 
 async def _serve_beside(
