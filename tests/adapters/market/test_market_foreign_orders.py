@@ -1,13 +1,16 @@
-"""Orders and authorizations that are good somewhere else, or were good once, and numbers beyond JSON's."""
+"""Orders and authorizations of elsewhere or of the past; numbers and bodies without measure."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from conftest import CHAIN_ID, KEY_OF, MANAGER, PROVIDER, REQUESTER, Chain, Client
+from conftest import CHAIN_ID, KEY_OF, MANAGER, PROVIDER, REQUESTER, Chain, Client, settings_of
+from poolwright.market import service
 from poolwright.market.login import digest_of
 from poolwright.poco import calls
 from poolwright.poco.orders import Domain, WorkerpoolOrder, order_hash
@@ -104,6 +107,24 @@ async def test_a_number_that_no_order_can_have_is_refused(
 
     assert (status, body["ok"]) == (400, False)
     assert body["error"].startswith(text)
+
+
+async def test_a_body_that_does_not_come_is_refused_in_the_market_s_words(
+    chain: Chain, tmp_path: Path
+) -> None:
+    config = settings_of(chain, f"sqlite:///{tmp_path}/market.db", stall_seconds=0.3)
+    async with service.serving(config) as running, asyncio.timeout(20):
+        host, _, port = running.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = f"POST /apporders?chainId={CHAIN_ID} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n"
+        writer.write(head.encode() + b'{"order":')
+        answer = await reader.read()
+        writer.close()
+        running.stop()
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in answer.lower()
+    assert answer.endswith(b'{"ok": false, "error": "the body did not come within 0.3 seconds"}')
 
 
 def _body(order: WorkerpoolOrder) -> dict[str, object]:
