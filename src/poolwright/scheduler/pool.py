@@ -147,6 +147,8 @@ class Step(NamedTuple):
     ignored: str | None = None
 
 
+SPARE_ALARMS: Final = 64
+"""Stale alarms beyond one for each task that may wait for their time; then all are thrown away."""
 NOTHING_TO_DO: Final = Step()
 UNKNOWN_TASK: Final = "the task is not one that this pool keeps"
 
@@ -429,6 +431,9 @@ def _index_deadline(pool: Pool, task: Task) -> None:
     elif pool.wake_at.get(task.id) != due:
         pool.wake_at[task.id] = due
         heapq.heappush(pool.alarms, (due, task.id))
+        if len(pool.alarms) > 2 * len(pool.wake_at) + SPARE_ALARMS:  # most of them are stale
+            pool.alarms[:] = [(at, task_id) for task_id, at in pool.wake_at.items()]
+            heapq.heapify(pool.alarms)
 
 
 def _index_need(pool: Pool, task: Task) -> None:

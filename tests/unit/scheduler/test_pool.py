@@ -287,12 +287,13 @@ def test_a_forgotten_task_gives_back_the_slot_that_its_worker_never_gave_back() 
 def test_nothing_piles_up_in_the_lines_while_tasks_come_and_go() -> None:
     pool = Pool(kept_ended=1)
     tell(pool, f.connected())
-    for number in range(30):
+    for number in range(60):
         deal = f.deal_terms(f"deal {number}")
         tell(pool, *opened(deal))
         finish(pool, f.task_of(deal))
 
     assert sum(len(line) for line in pool.supply.lines.values()) <= 2
+    assert len(pool.alarms) <= pools.SPARE_ALARMS + 2
     assert len(pool.wake_at) == 0
 
 
