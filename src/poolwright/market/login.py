@@ -71,7 +71,7 @@ class Logins:
         """The wallet that the header proves; its challenge is used up. Raises MarketRefusal, 403.
 
         A signature that is not of the wallet's key may be one that the wallet, a contract, says is its own
-        (ERC-1271); `by_contract` asks the chain. Raises what it raises too.
+        (ERC-1271); `by_contract` asks the chain, once per challenge. Raises what it raises too.
         """
         try:
             digest_text, signature_text, address_text = (header or "").split("_")
@@ -82,9 +82,9 @@ class Logins:
             raise unauthorized() from None
         if wallet == Address.zero() or len(signature) > MOST_SIGNATURE_BYTES:
             raise unauthorized()
-        if signer_of(digest, signature) != wallet and not await by_contract(wallet, digest, signature):
-            raise unauthorized()
         if not await self._challenges.use(Challenge(digest, chain_id, wallet)):
+            raise unauthorized()
+        if signer_of(digest, signature) != wallet and not await by_contract(wallet, digest, signature):
             raise unauthorized()
         return wallet
 
