@@ -139,6 +139,9 @@ def test_a_requested_execution_is_watched_from_its_request_to_its_result(
     try:
         [wanted] = wait_for_orders(ours, "orderbook", "requester", str(network.wallets["requester"].address))
         assert (wanted["app"], wanted["price"], wanted["remaining"]) == (app, 10**9, 2)
+        (ours.here / "orders.json").write_text(
+            json.dumps({str(network.chain_id): {}})
+        )  # theirs wants the file
         named = ("--request", wanted["orderHash"], "--workerpool", of_pool, "--app", of_app)
         filled = installed(8).raw(ours.here, "order", "fill", *named, "--force", "--quiet", *manager)
         stdout, stderr = waiting.communicate(timeout=WATCH_SECONDS)
