@@ -34,8 +34,6 @@ async def no_contract(wallet: Address, digest: Hash32, signature: bytes) -> bool
     return False
 
 
-
-
 @dataclass(frozen=True, slots=True)
 class Challenge:
     """What a wallet was asked to sign."""
