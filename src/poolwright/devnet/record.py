@@ -165,7 +165,7 @@ def client_chains(record: NetworkRecord, major: int) -> dict[str, Any]:
         "ipfsGateway": record.results_url,
         "iexecGateway": record.market_url,
         "compass": record.market_url,
-        "sms": record.market_url,  # offers no secret service and says so; the client wants the key in any case
+        "sms": record.market_url,  # there is no secret service; the client wants the key in any case
     }
     if major < 9:
         chain |= {"resultProxy": record.results_url, "native": False, "useGas": True}

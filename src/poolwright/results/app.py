@@ -34,7 +34,7 @@ from poolwright.poco.errors import InputError, PoolwrightError, Unavailable
 from poolwright.poco.types import Hash32, TaskId
 from poolwright.results.config import ResultsConfig
 from poolwright.results.downloads import RangeOutside, serve
-from poolwright.results.errors import AlreadyStored, NotFound, WrongMediaType, http_status
+from poolwright.results.errors import AlreadyStored, NotFound, WrongMediaType
 from poolwright.results.intake import Intake
 from poolwright.results.ledger import Ledger
 from poolwright.results.metrics import Metrics
@@ -287,7 +287,7 @@ async def _refused(request: Request, problem: Exception) -> Response:
     if isinstance(problem, RangeOutside):
         headers = {"Content-Range": f"bytes */{problem.size}"}
         return JSONResponse(error_body(problem), status_code=416, headers=headers)
-    status = http_status(problem)
+    status = status_of(problem)
     if status == 500:
         log.error("request failed", path=request.url.path, code=problem.code, reason=str(problem))
     headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
