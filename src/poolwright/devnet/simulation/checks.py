@@ -1,4 +1,17 @@
-"""What must hold: after each step, after each block, and at the end (field notes C3, I1 to I10)."""
+"""What must hold: after each step, after each block, and at the end (field notes C3, I1 to I10).
+
+After each step     every task that the event touched has ended, waits for a transaction or has something to
+                    wake up for (I3); a fact is one of a confirmed block (I6); now and then the pool's rules
+After each block    of what is newly confirmed: at most one contribution, reveal and payment of each worker
+                    and one end of each task (I1), each contribution in time and asked for (I2); the money
+                    (I10); containers are gone a minute after their task (I9)
+At each restart     what is restored is what was accepted (I5), see `process`
+At the end          every task of every deal has ended, here as on the chain (I3, I6), slots are free,
+                    containers gone (I9), every transaction is through and nonces have no gap (I7)
+
+Not here: secrets (I4), of which the simulation has none, and the market's orders (I8), which
+`tests/property/orderbook` holds against the chain.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +25,12 @@ from poolwright.devnet.simulation.story import Story
 from poolwright.devnet.simulation.worker import WorkerProcess
 from poolwright.poco import events as hub_events
 from poolwright.poco import ids
+from poolwright.poco.deadlines import contribution_deadline
 from poolwright.poco.events import decode_log
 from poolwright.poco.records import TaskStatus
-from poolwright.poco.types import Address, NRlc, TaskId, WorkerAddress
+from poolwright.poco.types import Address, NRlc, TaskId, Timestamp, WorkerAddress
 from poolwright.scheduler import invariants
+from poolwright.scheduler.effects import Effect, TellWorkerStart
 from poolwright.scheduler.events import (
     ChainTaskContributed,
     ChainTaskContributedAndFinalized,
@@ -27,13 +42,15 @@ from poolwright.scheduler.events import (
     WorkerWentSilent,
 )
 from poolwright.scheduler.pool import Pool
-from poolwright.scheduler.task import Phase, Task
+from poolwright.scheduler.task import Phase, Task, next_deadline
 from poolwright.wire.statuses import Mover, ReplicateStatus, is_legal
+from poolwright.worker.attempt import Stage
+from poolwright.worker.effects import Compute
 
 FULL_EVERY: Final = 100
 """Steps between two checks of the whole pool."""
-MONEY_EVERY: Final = 25
-"""Blocks between two checks of all the money."""
+CONTAINER_SECONDS: Final = 60
+"""Longest time that a container may stand after its attempt has ended, on a worker that runs."""
 
 _ENDS: Final = (hub_events.TaskFinalize, hub_events.TaskClaimed)
 _PHASES: Final = {
@@ -59,12 +76,21 @@ class Checks:
         self._chain = chain
         self._scheduler = scheduler
         self._crew = crew
+        self._pool_owner = chain.poco.workerpool(scheduler.workerpool).owner
         self._processes: tuple[SchedulerProcess | WorkerProcess, ...] = (scheduler, *crew)
         self._story = story
         self._supply = supply
         self._steps = 0
         self._seen: dict[tuple[TaskId, WorkerAddress], int] = {}
         """How much of each replicate's life has been counted."""
+        self._asked: set[tuple[TaskId, Address]] = set()
+        """Who was ever handed which task."""
+        self._audited = 0
+        """Up to which block the chain's facts have been looked at."""
+        self._counts: Counter[tuple[str, TaskId, Address]] = Counter()
+        self._deadlines: dict[TaskId, Timestamp] = {}
+        self._leftovers: dict[tuple[str, TaskId], int] = {}
+        """Containers without an attempt, and since when."""
 
     def forget(self) -> None:
         """The scheduler has lost its disk: what it will know of replicates begins again."""
@@ -72,12 +98,28 @@ class Checks:
 
     # --- after each step ----------------------------------------------------------------------------------
 
-    def after_step(self, pool: Pool, event: PoolEvent) -> None:
+    def after_step(self, pool: Pool, event: PoolEvent, effects: Sequence[Effect]) -> None:
         self._steps += 1
+        self._asked.update((one.task_id, one.worker) for one in effects if isinstance(one, TellWorkerStart))
+        self._check_fact(event)
         for task in self._touched(pool, event):
             self._count_moves(task, event)
+            is_awaited = task.is_ended or task.in_flight is not None or task.setback is not None
+            if not is_awaited and next_deadline(task) is None:
+                raise AssertionError(f"task {task.id}: has not ended, and nothing will ever wake it up")
         if self._steps % FULL_EVERY == 0:
             invariants.check(pool)
+
+    def _check_fact(self, event: PoolEvent) -> None:
+        """I6: what the mind is told of the chain stands in a confirmed block."""
+        ref = getattr(event, "ref", None)
+        if ref is None:
+            return
+        blocks = self._chain.blocks
+        if ref.block > len(blocks) - CONFIRMATIONS:
+            raise AssertionError(f"{event}: block {ref.block} is not confirmed")
+        if all(tx.tx_hash != ref.tx_hash for tx in blocks[ref.block - 1].txs):
+            raise AssertionError(f"{event}: no such transaction in block {ref.block}")
 
     def _touched(self, pool: Pool, event: PoolEvent) -> Iterator[Task]:
         """The tasks that an event can have moved."""
@@ -112,8 +154,72 @@ class Checks:
     # --- after each block ---------------------------------------------------------------------------------
 
     def after_block(self) -> None:
-        if len(self._chain.blocks) % MONEY_EVERY == 0:
+        if self._chain.blocks[-1].logs:
             self._check_money()
+        confirmed = len(self._chain.blocks) - CONFIRMATIONS
+        for block in self._chain.blocks[self._audited : max(confirmed, 0)]:
+            for log in block.logs:
+                event = decode_log(log)
+                if event is not None:
+                    self._audit(event, block.stamp.timestamp)
+        self._audited = max(confirmed, 0)
+        self._check_containers()
+
+    def _audit(self, event: hub_events.HubEvent, at: Timestamp) -> None:
+        """I1: nothing happens twice. I2: contributions are in time, by workers that were asked."""
+        match event:
+            case hub_events.TaskContribute(task_id=task_id, worker=worker):
+                self._count("contribution", task_id, worker)
+                if (task_id, worker) not in self._asked:
+                    raise AssertionError(f"task {task_id}: {worker} contributed and was never asked to")
+                if at >= self._deadline_of(task_id):
+                    raise AssertionError(f"task {task_id}: {worker} contributed after the deadline")
+            case hub_events.TaskReveal(task_id=task_id, worker=worker):
+                self._count("reveal", task_id, worker)
+            case hub_events.TaskFinalize(task_id=task_id) | hub_events.TaskClaimed(task_id=task_id):
+                self._count("end", task_id, Address.zero())
+            case hub_events.Reward(owner=paid, ref=ref) if paid != self._pool_owner:
+                self._count("payment", TaskId(ref), paid)
+            case _:
+                pass
+
+    def _count(self, what: str, task_id: TaskId, who: Address) -> None:
+        self._counts[what, task_id, who] += 1
+        if self._counts[what, task_id, who] > 1:
+            raise AssertionError(f"task {task_id}: a second {what} of {who}")
+
+    def _deadline_of(self, task_id: TaskId) -> Timestamp:
+        found = self._deadlines.get(task_id)
+        if found is None:
+            poco = self._chain.poco
+            deal = poco.deal(poco.task(task_id).deal_id)
+            timeref = poco.category(deal.category).timeref
+            found = self._deadlines[task_id] = contribution_deadline(deal.start_time, timeref)
+        return found
+
+    def _check_containers(self) -> None:
+        """I9: a container stands no longer than a minute after its attempt, while its worker runs."""
+        present: dict[tuple[str, TaskId], int] = {}
+        now = self._chain.now
+        for worker in self._crew:
+            if not worker.is_up:
+                continue
+            for task_id in worker.machine.containers:
+                attempt = worker.state.by_task.get(task_id)
+                is_over = attempt is None or attempt.stage is Stage.PURGING
+                if is_over and not self._is_computing(worker, task_id):
+                    since = present[worker.name, task_id] = self._leftovers.get((worker.name, task_id), now)
+                    if now - since > CONTAINER_SECONDS:
+                        raise AssertionError(f"task {task_id}: {worker.name} still has its container")
+        self._leftovers = present
+
+    def _is_computing(self, worker: WorkerProcess, task_id: TaskId) -> bool:
+        """Whether its run is still under way: one that waited for a slot may begin after its task is over.
+
+        A weak spot: it then holds the slot until its own end, at most one unit of the work clock.
+        """
+        todo = (effect for _, effect in worker.disk.pending.values())
+        return any(isinstance(effect, Compute) and effect.task_id == task_id for effect in todo)
 
     def _check_money(self) -> None:
         """I10: not one nRLC comes or goes, and what is frozen is there."""
@@ -185,7 +291,6 @@ class Checks:
         self._check_money()
         self._check_tasks(pool)
         self._check_workers(pool)
-        self._check_payments()
         self._check_transactions()
 
     def _check_tasks(self, pool: Pool) -> None:
@@ -222,26 +327,6 @@ class Checks:
                 raise AssertionError(f"{worker.name}: still at {list(worker.state.by_task.values())}")
             if worker.machine.containers or worker.machine.folders:
                 raise AssertionError(f"{worker.name}: leaves containers or folders behind")
-
-    def _check_payments(self) -> None:
-        """I1: nobody contributes, reveals or is paid twice for a task, and a task ends once."""
-        counts: Counter[tuple[str, TaskId, Address]] = Counter()
-        owner = self._chain.poco.workerpool(self._scheduler.workerpool).owner
-        for _, event in self._events():
-            match event:
-                case hub_events.TaskContribute(task_id=task_id, worker=worker):
-                    counts["contribution", task_id, worker] += 1
-                case hub_events.TaskReveal(task_id=task_id, worker=worker):
-                    counts["reveal", task_id, worker] += 1
-                case hub_events.TaskFinalize(task_id=task_id) | hub_events.TaskClaimed(task_id=task_id):
-                    counts["end", task_id, Address.zero()] += 1
-                case hub_events.Reward(owner=paid, ref=ref) if paid != owner:
-                    counts["payment", TaskId(ref), paid] += 1
-                case _:
-                    pass
-        for (what, task_id, who), count in counts.items():
-            if count > 1:
-                raise AssertionError(f"task {task_id}: {count} times a {what} of {who}")
 
     def _check_transactions(self) -> None:
         """I7: every transaction that was written down is through, and nonces have no gap."""

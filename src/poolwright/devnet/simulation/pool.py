@@ -119,7 +119,7 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
         return facts(restored) == facts(lost)
 
     def stepped(self, event: PoolEvent, effects: Sequence[Effect], ignored: str | None) -> None:
-        self._observer.stepped(self.state, event, ignored)
+        self._observer.stepped(self.state, event, effects)
 
     def _new_sender(self) -> Sender:
         address, journal = self._wallet.address, self.disk.journal
@@ -332,7 +332,7 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
 class Observer:
     """Who watches the scheduler's steps and hears of its transactions; the world overrides it."""
 
-    def stepped(self, pool: Pool, event: PoolEvent, ignored: str | None) -> None:
+    def stepped(self, pool: Pool, event: PoolEvent, effects: Sequence[Effect]) -> None:
         """The mind has taken an event."""
 
     def front_run(self, effect: Submit) -> None:

@@ -8,7 +8,7 @@ is given time to end; then all that must hold at the end is checked.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -38,7 +38,7 @@ from poolwright.poco.orders import (
 from poolwright.poco.records import AppInfo, Category
 from poolwright.poco.tags import GPU, NO_TAG, SCONE, TEE, Tag
 from poolwright.poco.types import Address, Hash32, NRlc, Seconds, Timestamp, WorkerAddress
-from poolwright.scheduler.effects import Submission, Submit, identity
+from poolwright.scheduler.effects import Effect, Submission, Submit, identity
 from poolwright.scheduler.events import PoolEvent
 from poolwright.scheduler.pool import Pool
 from poolwright.wire.statuses import MOVES, Mover, ReplicateStatus
@@ -392,8 +392,8 @@ class World(Observer):
 
     # --- watching the scheduler ---------------------------------------------------------------------------
 
-    def stepped(self, pool: Pool, event: PoolEvent, ignored: str | None) -> None:
-        self.checks.after_step(pool, event)
+    def stepped(self, pool: Pool, event: PoolEvent, effects: Sequence[Effect]) -> None:
+        self.checks.after_step(pool, event, effects)
 
     def front_run(self, effect: Submit) -> None:
         """A stranger sends the same, if it is something that anybody may do."""
