@@ -82,6 +82,16 @@ def test_another_seed_tells_another_story() -> None:
     assert play(40).hash != play(52).hash
 
 
+def test_a_few_seeds_reach_every_status() -> None:
+    coverage = Coverage()
+    for seed in SEEDS:
+        coverage.add(play(seed).coverage)
+        if len(coverage.statuses) == len(ReplicateStatus):
+            break
+
+    assert coverage.statuses == set(ReplicateStatus)
+
+
 def test_every_kind_of_fault_has_a_range_and_is_drawn_by_some_seed() -> None:
     names = {kind.name for kind in fields(Faults)}
     seeds = [drawn(seed) for seed in range(60)]
