@@ -3,6 +3,9 @@
 An outcome goes back to the runner, which records it together with the effect's being done. Whatever dies
 before that, the effect is still in the outbox and comes again after the restart; so hands first look whether
 the world has it already.
+
+An effect may wait long, for its turn or for the world to answer, and what asked for it may be over meanwhile.
+So the mind is asked before each try: one that was not begun is dropped, one that was tried is given up.
 """
 
 from __future__ import annotations
@@ -12,13 +15,16 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic
+from typing import Final, Generic
 
 import structlog
 
 from poolwright.daemons.mind import Effect, Event, Hands, Observer, task_id_of
 from poolwright.poco.errors import InvariantBroken, PoolwrightError, Unavailable
 from poolwright.store.port import EffectId
+
+LOOK_SECONDS: Final = 1.0
+"""How often an effect that pauses between two tries is looked at, whether it is still wanted."""
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +57,7 @@ class Lanes(Generic[Event, Effect]):
     """The outgoing side of a runner.
 
     `widths` says how many effects of a kind of lane are carried out side by side; other kinds are messages.
+    `is_wanted` says whether what asked for an effect still stands (`Mind.is_wanted`).
     `record` takes an outcome and returns when it is accepted; `broken` takes an effect that hands failed on.
     """
 
@@ -61,6 +68,7 @@ class Lanes(Generic[Event, Effect]):
         *,
         retries: Retries,
         observer: Observer,
+        is_wanted: Callable[[Effect], bool],
         record: Callable[[EffectId, Sequence[Event]], Awaitable[None]],
         broken: Callable[[Effect, InvariantBroken], Awaitable[None]],
     ) -> None:
@@ -68,6 +76,7 @@ class Lanes(Generic[Event, Effect]):
         self._kinds = {name: _Kind[Effect](name, width) for name, width in widths.items()}
         self._retries = retries
         self._observer = observer
+        self._is_wanted = is_wanted
         self._record = record
         self._broken = broken
         self._aio_tasks: set[asyncio.Task[None]] = set()
@@ -108,6 +117,11 @@ class Lanes(Generic[Event, Effect]):
             kind.active -= 1
 
     async def _finish(self, kind: str, effect_id: EffectId, effect: Effect) -> None:
+        if not self._is_wanted(effect):
+            log.info("effect dropped", **_named(effect_id, effect))
+            self._observer.carried_out(kind, outcome="dropped", seconds=0.0)
+            await self._record(effect_id, ())
+            return
         started = time.monotonic()
         try:
             outcome, events = await self._outcome(effect_id, effect)
@@ -131,13 +145,17 @@ class Lanes(Generic[Event, Effect]):
             return "gave up", self._hands.gave_up(effect, problem)
 
     async def _patiently(self, effect_id: EffectId, effect: Effect) -> Sequence[Event]:
-        """Try until the world answers, with growing pauses. Raises Unavailable after the last attempt."""
+        """Try until the world answers, with growing pauses.
+
+        Raises Unavailable after the last attempt, and after any once nobody wants the effect any more: it may
+        have left something behind, so its mind is told.
+        """
         attempt = 1
         while True:
             try:
                 return await self._hands.carry_out(effect, effect_id)
             except Unavailable as problem:
-                if attempt >= self._retries.attempts:
+                if attempt >= self._retries.attempts or not self._is_wanted(effect):
                     raise
                 pause = self._retries.pause(attempt)
                 log.info(
@@ -147,8 +165,19 @@ class Lanes(Generic[Event, Effect]):
                     pause_seconds=pause,
                     reason=str(problem),
                 )
-            await asyncio.sleep(pause)
+                if not await self._pause(pause, effect):
+                    raise
             attempt += 1
+
+    async def _pause(self, seconds: float, effect: Effect) -> bool:
+        """Wait so long while the effect is wanted, and say whether it still is."""
+        while True:
+            part = min(seconds, LOOK_SECONDS)
+            await asyncio.sleep(part)
+            seconds -= part
+            is_wanted = self._is_wanted(effect)
+            if seconds <= 0 or not is_wanted:
+                return is_wanted
 
 
 def _named(effect_id: EffectId, effect: object) -> dict[str, object]:

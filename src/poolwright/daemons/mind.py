@@ -62,7 +62,10 @@ class Mind(Protocol[State, Event, Effect]):
     def step(self, state: State, event: Event) -> Step[State, Effect]: ...
 
     def is_wanted(self, state: State, effect: Effect) -> bool:
-        """Whether an effect that the last life left unfinished is still to be done; if not, it is dropped."""
+        """Whether an effect is still to be done.
+
+        Asked of what the last life left unfinished, and before each try of what waited for its turn.
+        """
         ...
 
     def next_deadline(self, state: State) -> Timestamp | None:
@@ -136,7 +139,7 @@ class Observer:
         """The store did not take a batch; it is tried again."""
 
     def carried_out(self, lane_kind: str, *, outcome: str, seconds: float) -> None:
-        """An effect has ended: "done", "gave up" or "broken"."""
+        """An effect has ended: "done", "gave up", "dropped" or "broken"."""
 
 
 def task_id_of(item: object) -> TaskId | None:

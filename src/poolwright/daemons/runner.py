@@ -100,6 +100,7 @@ class Runner(Generic[State, Event, Effect]):
             lanes,
             retries=self._limits.retries,
             observer=self._observer,
+            is_wanted=lambda effect: mind.is_wanted(self._state, effect),
             record=self._record_outcome,
             broken=self._stop_task_of,
         )

@@ -47,7 +47,7 @@ def step(attempts: Attempts, event: Event) -> Step:
 
 
 def is_wanted(attempts: Attempts, effect: Effect) -> bool:
-    """Whether an effect that a crash interrupted is still to be done.
+    """Whether an effect that waited, or that a crash interrupted, is still to be done.
 
     Work on a task that is purged, or being purged, is not: a container would run for nobody, and what was
     contributed could never be revealed, its result being gone. (A transaction that was sent already is in the

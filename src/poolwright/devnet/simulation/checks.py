@@ -45,7 +45,6 @@ from poolwright.scheduler.pool import Pool
 from poolwright.scheduler.task import Phase, Task, next_deadline
 from poolwright.wire.statuses import Mover, ReplicateStatus, is_legal
 from poolwright.worker.attempt import Stage
-from poolwright.worker.effects import Compute
 
 FULL_EVERY: Final = 100
 """Steps between two checks of the whole pool."""
@@ -207,19 +206,11 @@ class Checks:
             for task_id in worker.machine.containers:
                 attempt = worker.state.by_task.get(task_id)
                 is_over = attempt is None or attempt.stage is Stage.PURGING
-                if is_over and not self._is_computing(worker, task_id):
+                if is_over:
                     since = present[worker.name, task_id] = self._leftovers.get((worker.name, task_id), now)
                     if now - since > CONTAINER_SECONDS:
                         raise AssertionError(f"task {task_id}: {worker.name} still has its container")
         self._leftovers = present
-
-    def _is_computing(self, worker: WorkerProcess, task_id: TaskId) -> bool:
-        """Whether its run is still under way: one that waited for a slot may begin after its task is over.
-
-        A weak spot: it then holds the slot until its own end, at most one unit of the work clock.
-        """
-        todo = (effect for _, effect in worker.disk.pending.values())
-        return any(isinstance(effect, Compute) and effect.task_id == task_id for effect in todo)
 
     def _check_money(self) -> None:
         """I10: not one nRLC comes or goes, and what is frozen is there."""

@@ -14,7 +14,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic
 
-from poolwright.daemons.lanes import Retries
+from poolwright.daemons.lanes import LOOK_SECONDS, Retries
 from poolwright.daemons.mind import Effect, Event, Mind, State
 from poolwright.devnet.simulation.chain import Node, Tx
 from poolwright.devnet.simulation.clock import SECOND, Action, Clock
@@ -266,7 +266,14 @@ class Process(Generic[State, Event, Effect]):
         delay = self.chance.of("hands").randint(5, 50)
         if self.chance.hits("rpc_slow"):
             delay += self.chance.of("slow").randint(1, 20 * SECOND)
-        self._clock.after(delay, self.guarded(lambda: self._begin(lane, effect_id, effect, 1)))
+        self._clock.after(delay, self.guarded(lambda: self._start_on(lane, effect_id, effect)))
+
+    def _start_on(self, lane: str, effect_id: int, effect: Effect) -> None:
+        """Begin, or drop what nobody wants any more."""
+        if self._mind.is_wanted(self.state, effect):
+            self._begin(lane, effect_id, effect, 1)
+        else:
+            self._finish(lane, effect_id, ())
 
     def _begin(self, lane: str, effect_id: int, effect: Effect, attempt: int) -> None:
         work = self.carry_out(effect)
@@ -279,18 +286,33 @@ class Process(Generic[State, Event, Effect]):
         except StopIteration as outcome:
             self._finish(lane, effect_id, outcome.value)
         except Unavailable as problem:
-            if attempt >= RETRIES.attempts:
+            if attempt >= RETRIES.attempts or not self._mind.is_wanted(self.state, effect):
                 self._finish(lane, effect_id, self.gave_up(effect, problem))
                 return
-            pause = int(RETRIES.pause(attempt) * SECOND)
-            again = self.guarded(lambda: self._begin(lane, effect_id, effect, attempt + 1))
-            self._clock.after(pause, again)
+            error, ends_at = problem, self._clock.now + int(RETRIES.pause(attempt) * SECOND)
+            self._pause(lane, effect_id, effect, attempt, error, ends_at)
         except InvariantBroken:
             raise
         except PoolwrightError as problem:
             self._finish(lane, effect_id, self.gave_up(effect, problem))
         else:
             wait(self.guarded(lambda: self._go_on(work, lane, effect_id, effect, attempt)))
+
+    def _pause(
+        self, lane: str, effect_id: int, effect: Effect, attempt: int, error: Unavailable, ends_at: int
+    ) -> None:
+        """Wait for the next try, and give up at the next look once nobody wants it any more."""
+
+        def look() -> None:
+            if not self._mind.is_wanted(self.state, effect):
+                self._finish(lane, effect_id, self.gave_up(effect, error))
+            elif self._clock.now >= ends_at:
+                self._begin(lane, effect_id, effect, attempt + 1)
+            else:
+                self._pause(lane, effect_id, effect, attempt, error, ends_at)
+
+        look_at = min(ends_at, self._clock.now + int(LOOK_SECONDS * SECOND))
+        self._clock.at(look_at, self.guarded(look))
 
     def _finish(self, lane: str, effect_id: int, outcome: Sequence[Event]) -> None:
         self.die_at_effect()
