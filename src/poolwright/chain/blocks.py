@@ -71,7 +71,12 @@ async def fetch_headers(rpc: Rpc, numbers: Sequence[BlockNumber]) -> list[Header
 
 async def newest_header(rpc: Rpc) -> Header:
     """The newest header of the node. Raises PeerError, RpcError, Unavailable."""
-    header = read_header(await rpc.call(*_flat(header_request(None))))
+    return read_newest(await rpc.call(*_flat(header_request(None))))
+
+
+def read_newest(answer: Json) -> Header:
+    """Read the answer to `header_request(None)`. Raises PeerError, Unavailable."""
+    header = read_header(answer)
     if header is None:
         raise Unavailable("the node has no block", code="no-chain", next_step="choose another RPC URL")
     return header

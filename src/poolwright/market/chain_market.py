@@ -26,6 +26,7 @@ from poolwright.market.login import signer_of
 from poolwright.market.reading import NO_ANSWER, Ask, HasCode, NewestReads
 from poolwright.market.steps import Dated, Step
 from poolwright.market.storage import Storage
+from poolwright.market.together import Together
 from poolwright.orderbook.book import Book, OrderUnpublished, ResourceOwned, StakeRead, TimePassed
 from poolwright.orderbook.listing import Kind, Listing, Status, kind_of, listing_of, resource_of
 from poolwright.orderbook.render import render
@@ -87,6 +88,7 @@ class ChainMarket:
         """Whether this process follows the chain."""
         self.reads: Final = reads
         self.groups: Final = ChainGroups(reads)
+        self._statuses: Together[OrderHash, Status | None] = Together(self._look_up, name="stored-orders")
         self._max_open = max_open_orders
         self._clock = clock
 
@@ -113,7 +115,7 @@ class ChainMarket:
         Raises InputError, Unavailable.
         """
         name = order_hash(order, self.domain)
-        await self._check_unknown(kind_of(order), name)
+        await self._check_unknown(name)
         for attempt in range(1, READS + 1):
             rewinds = self.clerk.replica.rewinds
             read = await self._read_for(order, name, wallet)
@@ -133,15 +135,20 @@ class ChainMarket:
                 await asyncio.sleep(back_off(attempt, 0.5) / 10)
         raise Unavailable("the node lags behind what the market has taken of the chain", code="node-lags")
 
-    async def _check_unknown(self, kind: Kind, name: OrderHash) -> None:
+    async def _check_unknown(self, name: OrderHash) -> None:
         """Before anything is read of the chain; the turn looks again."""
         known = self.book.get(name)
-        if known is not None and known.is_open:
+        if known is not None:
+            is_live = known.is_open
+        else:
+            status = await self._statuses.ask(name)
+            is_live = status is not None and status is not Status.DEAD
+        if is_live:
             raise forbidden("order already published")
-        if known is None:
-            row = await asyncio.to_thread(self.storage.order, self.chain_id, kind, name)
-            if row is not None and row.status is not Status.DEAD:
-                raise forbidden("order already published")
+
+    async def _look_up(self, names: Sequence[OrderHash]) -> list[Status | None]:
+        known = await asyncio.to_thread(self.storage.known, self.chain_id, names)
+        return [known[name].status if name in known else None for name in names]
 
     def _take_order(
         self,

@@ -18,6 +18,7 @@ from sqlalchemy import delete, insert, select
 from poolwright.market.login import Challenge
 from poolwright.market.schema import CHALLENGES
 from poolwright.market.storage import Storage
+from poolwright.market.together import Together
 from poolwright.poco.types import Address, Hash32
 
 GOOD_SECONDS: Final = 300.0
@@ -76,40 +77,25 @@ class StoredChallenges:
         self._storage = storage
         self._good_milliseconds = int(good_seconds * 1000)
         self._most = most
-        self._waiting: list[tuple[Challenge, bool, asyncio.Future[bool]]] = []
-        self._aio_task: asyncio.Task[None] | None = None
+        self._together: Together[tuple[Challenge, bool], bool] = Together(self._answer_all, name="challenges")
         self._given = 0
 
     async def give(self, challenge: Challenge) -> None:
-        await self._ask(challenge, is_given=True)
+        await self._together.ask((challenge, True))
 
     async def use(self, challenge: Challenge) -> bool:
-        return await self._ask(challenge, is_given=False)
+        return await self._together.ask((challenge, False))
 
-    async def _ask(self, challenge: Challenge, *, is_given: bool) -> bool:
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append((challenge, is_given, answer))
-        if self._aio_task is None or self._aio_task.done():
-            self._aio_task = asyncio.create_task(self._serve(), name="challenges")
-        return await answer
-
-    async def _serve(self) -> None:
-        while self._waiting:
-            await asyncio.sleep(0)  # what comes in this turn of the loop travels along
-            waiting, self._waiting = self._waiting, []
-            given = [challenge for challenge, is_given, _ in waiting if is_given]
-            used = [challenge for challenge, is_given, _ in waiting if not is_given]
-            try:
-                good = await asyncio.to_thread(self._write, given, used)
-            except Exception as problem:  # each who asked hears of it
-                for _, _, answer in waiting:
-                    if not answer.done():
-                        answer.set_exception(problem)
-                continue
-            for challenge, is_given, answer in waiting:
-                if not answer.done():
-                    answer.set_result(is_given or challenge.digest in good)
-                    good.discard(challenge.digest)
+    async def _answer_all(self, waiting: Sequence[tuple[Challenge, bool]]) -> list[bool]:
+        given = [challenge for challenge, is_given in waiting if is_given]
+        used = [challenge for challenge, is_given in waiting if not is_given]
+        good = await asyncio.to_thread(self._write, given, used)
+        answers: list[bool] = []
+        for challenge, is_given in waiting:
+            answers.append(is_given or challenge.digest in good)
+            if not is_given:
+                good.discard(challenge.digest)
+        return answers
 
     def _write(self, given: Sequence[Challenge], used: Sequence[Challenge]) -> set[Hash32]:
         now = self._storage.now()

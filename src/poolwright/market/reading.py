@@ -1,8 +1,9 @@
 """What a publication must know of the chain, read for many publications at once.
 
 Questions that come while an exchange is under way wait for the next one and travel together. Each exchange
-first asks which block is the newest and reads everything at that block; what was read at a block is kept
-until there is a newer one, so the owner of a pool is asked for once per block and not once per order.
+asks which block is the newest, and everything else at the block that was it a moment ago; when there is a
+newer one, everything is asked again at that. What was read at a block is kept until there is a newer one, so
+the owner of a pool is asked for once per block and not once per order.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from poolwright.chain.blocks import at_block, newest_header
-from poolwright.chain.encoding import hex_data, read_data
+from poolwright.chain.blocks import at_block, header_request, read_newest
+from poolwright.chain.encoding import Json, hex_data, read_data
 from poolwright.chain.reads import Question
 from poolwright.chain.reverts import is_missing_block, revert_reason
 from poolwright.chain.rpc import Request, Rpc, RpcError
+from poolwright.market.together import Together
 from poolwright.poco.errors import PeerError, Unavailable
 from poolwright.poco.types import Address, BlockStamp
 
 MOST_KEPT: Final = 50_000
 """Answers of one block that are kept."""
+FRESH_SECONDS: Final = 1.0
+"""A block that was the newest within this time probably still is."""
 TRIES: Final = 3
 """How often a question is asked again of a node that lost the block it just told of."""
 
@@ -35,6 +39,7 @@ class HasCode:
 
 Ask: TypeAlias = Question[Any] | HasCode
 Key: TypeAlias = tuple[bytes, bytes | None]
+Answers: TypeAlias = tuple[BlockStamp, list[Any]]
 
 
 class NoAnswer:
@@ -53,61 +58,62 @@ class NewestReads:
         self._kept: dict[Key, Any] = {}
         self._failed: dict[Key, RpcError] = {}
         """Of one exchange: what the node refused to answer, and only that."""
-        self._waiting: list[tuple[Sequence[Ask], asyncio.Future[tuple[BlockStamp, list[Any]]]]] = []
-        self._aio_task: asyncio.Task[None] | None = None
+        self._seen_at = 0.0
+        """When the block was the newest, in seconds of the loop's clock."""
+        self._together: Together[Sequence[Ask], Answers | RpcError] = Together(
+            self._answer_all, name="newest-reads"
+        )
 
-    async def ask(self, questions: Sequence[Ask]) -> tuple[BlockStamp, list[Any]]:
+    async def ask(self, questions: Sequence[Ask]) -> Answers:
         """The newest block and the answers there; NO_ANSWER where the contract gives none.
 
         Raises Unavailable when the node does not answer, PeerError or RpcError when it answers nonsense.
         """
-        answer: asyncio.Future[tuple[BlockStamp, list[Any]]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((questions, answer))
-        if self._aio_task is None or self._aio_task.done():
-            self._aio_task = asyncio.create_task(self._serve(), name="newest-reads")
-        return await answer
+        answer = await self._together.ask(questions)
+        if isinstance(answer, RpcError):
+            raise answer
+        return answer
 
-    async def _serve(self) -> None:
-        while self._waiting:
-            await asyncio.sleep(0)  # whoever asks in this turn of the loop travels along
-            waiting, self._waiting = self._waiting, []
-            try:
-                await self._exchange([each for questions, _ in waiting for each in questions])
-                block = self._block
-                assert block is not None
-                for questions, answer in waiting:
-                    self._answer(answer, block, [_key(each) for each in questions])
-            except Exception as problem:  # each who asked hears of it, a bug of ours included
-                for _, answer in waiting:
-                    if not answer.done():
-                        answer.set_exception(problem)
+    async def _answer_all(self, waiting: Sequence[Sequence[Ask]]) -> list[Answers | RpcError]:
+        block = await self._exchange({_key(each): each for questions in waiting for each in questions})
+        return [self._answer(block, [_key(each) for each in questions]) for questions in waiting]
 
-    def _answer(
-        self, answer: asyncio.Future[tuple[BlockStamp, list[Any]]], block: BlockStamp, keys: Sequence[Key]
-    ) -> None:
+    def _answer(self, block: BlockStamp, keys: Sequence[Key]) -> Answers | RpcError:
         """Who asked what the node refuses hears of it; those who only travelled along do not."""
-        if answer.done():
-            return
         refusal = next((self._failed[key] for key in keys if key in self._failed), None)
-        if refusal is None:
-            answer.set_result((block, [self._kept[key] for key in keys]))
-        else:
-            answer.set_exception(refusal)
+        return (block, [self._kept[key] for key in keys]) if refusal is None else refusal
 
-    async def _exchange(self, questions: Sequence[Ask]) -> None:
+    async def _exchange(self, asked: dict[Key, Ask]) -> BlockStamp:
+        """Know the answers at the newest block, which is returned."""
         for _ in range(TRIES):
-            block = (await newest_header(self._rpc)).stamp
-            if block != self._block or len(self._kept) > MOST_KEPT:
+            if len(self._kept) > MOST_KEPT:
+                self._kept.clear()
+            clock = asyncio.get_running_loop().time
+            guess = self._block if clock() < self._seen_at + FRESH_SECONDS else None
+            unknown = self._unknown(asked)
+            early = [] if guess is None else [_request(each, guess) for each in unknown.values()]
+            newest, *outcomes = await self._rpc.batch_outcomes([header_request(None), *early])
+            if isinstance(newest, RpcError):
+                raise newest
+            block = read_newest(newest).stamp
+            self._seen_at = clock()
+            if block != self._block:
                 self._kept.clear()
                 self._block = block
-            unknown = {_key(each): each for each in questions if _key(each) not in self._kept}
-            if not unknown or await self._read(unknown, block):
-                return
+            if block != guess:
+                unknown = self._unknown(asked)
+                outcomes = await self._rpc.batch_outcomes(
+                    [_request(each, block) for each in unknown.values()]
+                )
+            if self._keep(unknown, outcomes):
+                return block
         raise Unavailable("the node keeps losing its newest block", code="block-missing")
 
-    async def _read(self, unknown: dict[Key, Ask], block: BlockStamp) -> bool:
-        requests = [_request(each, block) for each in unknown.values()]
-        outcomes = await self._rpc.batch_outcomes(requests)
+    def _unknown(self, asked: dict[Key, Ask]) -> dict[Key, Ask]:
+        return {key: each for key, each in asked.items() if key not in self._kept}
+
+    def _keep(self, unknown: dict[Key, Ask], outcomes: Sequence[Json | RpcError]) -> bool:
+        """Keep these answers; False when the node does not have the block any more."""
         self._failed.clear()
         for (key, question), outcome in zip(unknown.items(), outcomes, strict=True):
             if isinstance(outcome, RpcError):

@@ -11,7 +11,7 @@ at its start by a lock file beside it.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +60,8 @@ LOAD_SECONDS: Final = 600
 """For one question of those that fill a book."""
 MOST_AT_ONCE: Final = 500
 """Changes that a follower reads at once."""
+MOST_NAMES: Final = 500
+"""Orders that one query looks up."""
 POSTGRESQL: Final = {
     "connect_timeout": 5,
     "tcp_user_timeout": 10_000,
@@ -101,6 +103,14 @@ class Snapshot:
     """The last ones, up to `number`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is stored of a published order, whether it is in the book or not."""
+
+    status: Status
+    published: int
+
+
 class StorageFailed(Unavailable):
     """The database refuses; look at its disk, its log and the URL."""
 
@@ -134,7 +144,7 @@ class Storage:
         if not is_shared and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         arguments = {name: value for name, value in POSTGRESQL.items() if name not in parsed.query}
-        engine = create_engine(parsed, pool_pre_ping=True, connect_args=arguments if is_shared else {})
+        engine = create_engine(parsed, pool_pre_ping=is_shared, connect_args=arguments if is_shared else {})
         with ExitStack() as opening:
             opening.callback(engine.dispose)
             event.listen(engine, "connect", _set_up_postgresql if is_shared else _set_up_sqlite)
@@ -305,6 +315,11 @@ class Storage:
             read_at=row.read_at,
         )
 
+    def known(self, chain_id: int, names: Sequence[OrderHash]) -> dict[OrderHash, Known]:
+        """Those of these orders that were ever published."""
+        with self.reading() as connection:
+            return known_orders(connection, chain_id, names)
+
     def deals(self, chain_id: int, query: DealQuery, *, skip: int, count: int) -> tuple[list[str], int]:
         """Documents of some deals, the newest first, and how many there are."""
         conditions = [DEALS.c.chain_id == chain_id]
@@ -369,6 +384,18 @@ def changes_after(
         .limit(most)
     )
     return [change_of(row) for row in connection.execute(query)]
+
+
+def known_orders(connection: Connection, chain_id: int, names: Sequence[OrderHash]) -> dict[OrderHash, Known]:
+    """Those of these orders that are stored."""
+    found: dict[OrderHash, Known] = {}
+    for at in range(0, len(names), MOST_NAMES):
+        query = select(ORDERS.c.order_hash, ORDERS.c.status, ORDERS.c.published).where(
+            ORDERS.c.chain_id == chain_id, ORDERS.c.order_hash.in_(names[at : at + MOST_NAMES])
+        )
+        for row in connection.execute(query):
+            found[OrderHash(row.order_hash)] = Known(status=Status(row.status), published=row.published)
+    return found
 
 
 def change_of(row: Row[Any]) -> ChangeRow:

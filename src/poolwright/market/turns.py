@@ -13,8 +13,7 @@ leader's any more and writes nothing (`Deposed`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Table, case, delete, func, select, update
@@ -31,8 +30,10 @@ from poolwright.market.rows import (
 from poolwright.market.schema import CATEGORIES, CHANGES, CURSORS, DEALS, ORDERS, OWNERS, PASSED, STAKES
 from poolwright.market.storage import (
     KEPT_CHANGES,
+    Known,
     Storage,
     changes_after,
+    known_orders,
     listing_of_row,
     storage_failed,
 )
@@ -45,19 +46,10 @@ KEPT_BLOCKS: Final = 1_000
 """Blocks that were passed, beside the first: how far a reorganisation can be followed in small steps."""
 PRUNED_EVERY: Final = 1_000
 """Numbers of changes."""
-MOST_NAMES: Final = 500
 
 
 class Deposed(Unavailable):
     """Another process follows the chain now; what this one wanted to write for it is void."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What is stored of an order that is not in the book."""
-
-    status: Status
-    published: int
 
 
 class Turn:
@@ -93,7 +85,7 @@ class Turn:
             changes = []
             if row.number > after:
                 changes = changes_after(connection, chain_id, after, KEPT_CHANGES)
-            return cls(storage, connection, row, changes, _known(connection, chain_id, list(names)))
+            return cls(storage, connection, row, changes, known_orders(connection, chain_id, list(names)))
         except Exception as problem:
             if connection is not None:
                 connection.close()
@@ -229,17 +221,6 @@ class Turn:
             statement.on_conflict_do_update(index_elements=keys, set_=new),
             [{"chain_id": self._chain_id, **each} for each in values],
         )
-
-
-def _known(connection: Connection, chain_id: int, names: Sequence[OrderHash]) -> dict[OrderHash, Known]:
-    found: dict[OrderHash, Known] = {}
-    for at in range(0, len(names), MOST_NAMES):
-        query = select(ORDERS.c.order_hash, ORDERS.c.status, ORDERS.c.published).where(
-            ORDERS.c.chain_id == chain_id, ORDERS.c.order_hash.in_(names[at : at + MOST_NAMES])
-        )
-        for row in connection.execute(query):
-            found[OrderHash(row.order_hash)] = Known(status=Status(row.status), published=row.published)
-    return found
 
 
 def _stale(connection: Connection, chain_id: int, above: BlockNumber) -> Stale:

@@ -28,8 +28,8 @@ from poolwright.market.rows import (
     StakeRow,
     pack_order,
 )
-from poolwright.market.storage import KEPT_CHANGES, Storage, StorageFailed
-from poolwright.market.turns import KEPT_BLOCKS, Known, Turn
+from poolwright.market.storage import KEPT_CHANGES, Known, Storage, StorageFailed
+from poolwright.market.turns import KEPT_BLOCKS, Turn
 from poolwright.orderbook.listing import Block, Kind, Listing, Status, order_of
 from poolwright.poco.errors import InputError
 from poolwright.poco.types import BlockHash, BlockNumber, BlockStamp, DealId, NRlc, Timestamp
