@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, assert_never
 from poolwright.market.rows import NEVER_READ, ChangeRow, listing_from, pack_order
 from poolwright.orderbook.book import (
     Fact,
+    MembershipRead,
     OrderClosed,
     OrderConsumed,
     OrderReread,
@@ -23,6 +24,7 @@ from poolwright.orderbook.book import (
     StakeRead,
     TimePassed,
 )
+from poolwright.orderbook.groups import Membership
 from poolwright.orderbook.listing import Kind, Listing
 from poolwright.poco.types import (
     Address,
@@ -109,6 +111,8 @@ def _write_fact(fact: Fact) -> list[Any]:
             return ["stake", wallet.hex(), stake]
         case ResourceOwned(resource=resource, owner=owner):
             return ["owner", resource.hex(), owner.hex()]
+        case MembershipRead(group=group, account=account, membership=membership):
+            return ["member", group.hex(), account.hex(), int(membership)]
         case OrderConsumed(order_hash=name, consumed=consumed):
             return ["consumed", name.hex(), consumed]
         case OrderClosed(order_hash=name):
@@ -129,6 +133,10 @@ def _read_fact(words: list[Any]) -> Fact:
             return StakeRead(wallet=_address(wallet), stake=NRlc(stake))
         case ["owner", resource, owner]:
             return ResourceOwned(resource=_address(resource), owner=_address(owner))
+        case ["member", group, account, membership]:
+            return MembershipRead(
+                group=_address(group), account=_address(account), membership=Membership(membership)
+            )
         case ["consumed", name, consumed]:
             return OrderConsumed(order_hash=_order(name), consumed=consumed)
         case ["closed", name]:

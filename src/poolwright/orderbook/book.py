@@ -4,7 +4,8 @@ Store facts, derive the rest. The facts are: the published orders and what remai
 resource, what stake a wallet has. Whether an order is open follows from them (`Block` says why not):
 
     OWNER      the resource belongs to the signer, or the order is dead until it does again
-    PARTNER    a request has an open app order, and dataset order if it names one, that could serve it
+    PARTNER    a request has an open app order, and dataset order if it names one, that could serve it; an
+               order restricted to a group serves whom the chain was heard to count as a member
     STAKE      the wallet's orders are covered from the oldest to the newest as far as its stake goes; an
                order that does not fit is dead until stake comes back, smaller ones behind it may fit
 
@@ -23,11 +24,12 @@ the same calls give the same book.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, TypeAlias
 
+from poolwright.orderbook.groups import Membership, Memberships, Pair, UsedMemberships
 from poolwright.orderbook.listing import Block, Kind, Listing, Status, Terms, serves
 from poolwright.orderbook.shelf import Shelf
 from poolwright.poco.errors import InputError, InvariantBroken
@@ -57,6 +59,15 @@ class ResourceOwned:
 
     resource: Address
     owner: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MembershipRead:
+    """What the restriction `group` answers about the account (ERC-734)."""
+
+    group: Address
+    account: Address
+    membership: Membership
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +107,14 @@ class TimePassed:
 
 
 Fact: TypeAlias = (
-    StakeRead | ResourceOwned | OrderConsumed | OrderClosed | OrderUnpublished | OrderReread | TimePassed
+    StakeRead
+    | ResourceOwned
+    | MembershipRead
+    | OrderConsumed
+    | OrderClosed
+    | OrderUnpublished
+    | OrderReread
+    | TimePassed
 )
 
 
@@ -127,6 +145,12 @@ class Change:
 
 class BookRefusal(InputError):
     """The book does not take this order; its text is the reference's."""
+
+
+class NoPartner(BookRefusal):
+    """No open app or dataset order serves the request, unless one of the memberships in `unread` holds."""
+
+    unread: tuple[Pair, ...] = ()
 
 
 class _Wallet:
@@ -163,6 +187,8 @@ class Book:
         self._dirty_resources: set[Address] = set()
         self._dirty_requests: dict[OrderHash, Listing] = {}
         self._dirty_wallets: set[Address] = set()
+        self._members = UsedMemberships()
+        self._dropped: list[Pair] = []
         self._before: dict[OrderHash, tuple[Listing, bool, int]] = {}
         """What a batch touched: the listing, whether it was open, what remained."""
         self._gone: dict[OrderHash, Status | None] = {}
@@ -197,6 +223,22 @@ class Book:
         """The resource's owner as last read; None for one without orders."""
         return self._owners.get(resource)
 
+    def known_memberships(self) -> Mapping[Pair, Membership]:
+        """What restrictions answered as last read, for the pairs that requests depend on."""
+        return self._members.known
+
+    def memberships(self) -> Memberships:
+        """The same, for who asks whether one order serves another."""
+        return Memberships(self._members.known)
+
+    def unknown_memberships(self) -> Iterable[Pair]:
+        """Those that requests depend on and nobody has read yet, the first needed first."""
+        return self._members.unknown
+
+    def dropped_memberships(self) -> list[Pair]:
+        """Those that the last batch forgot, because no request depends on them."""
+        return self._dropped
+
     def open_of(self, kind: Kind, signer: Address, resource: Address) -> list[Listing]:
         """The signer's open orders on one resource, the newest first; of a requester all his requests."""
         shelf = self.shelves[kind]
@@ -218,10 +260,19 @@ class Book:
 
     # --- publication ----------------------------------------------------------------------------------------
 
-    def check(self, listing: Listing, *, stake: NRlc, max_open: int) -> None:
+    def check(
+        self,
+        listing: Listing,
+        *,
+        stake: NRlc,
+        max_open: int,
+        members: Mapping[Pair, Membership] | None = None,
+    ) -> None:
         """Check what only the book can tell of a new order (reference 4.7, steps 3, 6, 8 and 9).
 
-        The stake must cover the order beside all others of the wallet. Raises BookRefusal.
+        The stake must cover the order beside all others of the wallet. `members` are the memberships that
+        were read for this publication; what the book knows of others may be some blocks old and is not used.
+        Raises BookRefusal; NoPartner names the memberships that could make a difference and were not read.
         """
         kind, noun = listing.kind, listing.kind.value
         known = self._listings.get(listing.hash)
@@ -234,7 +285,7 @@ class Book:
             )
         self._check_stake(listing, stake, known)
         if kind is Kind.REQUEST:
-            self._check_partners(listing.terms)
+            self._check_partners(listing.terms, {} if members is None else members)
 
     def publish(self, listing: Listing, facts: Iterable[Fact] = ()) -> list[Change]:
         """Take an order that was checked, with what was read of the chain for it; tell what changed.
@@ -273,6 +324,7 @@ class Book:
         for fact in facts:
             self._take(fact)
         self._settle_requests()
+        self._dropped = self._members.drop_unused()
         for wallet in self._dirty_wallets:
             self._settle_wallet(self._wallets[wallet])
         self._dirty_wallets.clear()
@@ -287,6 +339,9 @@ class Book:
                     self._dirty_wallets.add(wallet)
             case ResourceOwned(resource=resource, owner=owner):
                 self._take_owner(resource, owner)
+            case MembershipRead(group=group, account=account, membership=membership):
+                for order_hash in self._members.tell((group, account), membership):
+                    self._dirty_requests[order_hash] = self._listings[order_hash]
             case OrderConsumed(order_hash=order_hash, consumed=consumed):
                 listing = self._listings.get(order_hash)
                 if listing is not None:
@@ -347,23 +402,26 @@ class Book:
             return
         for order_hash, request in self._dirty_requests.items():
             if order_hash in self._listings:
-                self._block(request, _PARTNER, self._partner_missing(request.terms) is not None)
+                groups = self.memberships()
+                is_missing = self._partner_missing(request.terms, groups) is not None
+                self._block(request, _PARTNER, is_missing)
+                self._members.use(order_hash, _relied_on(groups, is_missing))
         self._dirty_requests.clear()
 
-    def _partner_missing(self, request: Terms) -> Kind | None:
+    def _partner_missing(self, request: Terms, groups: Memberships) -> Kind | None:
         """The kind of order that no open one of serves the request; None when it can be served."""
-        if not self._served(Kind.APP, request.app, request):
+        if not self._served(Kind.APP, request.app, request, groups):
             return Kind.APP
-        if request.dataset and not self._served(Kind.DATASET, request.dataset, request):
+        if request.dataset and not self._served(Kind.DATASET, request.dataset, request, groups):
             return Kind.DATASET
         return None
 
-    def _served(self, kind: Kind, resource: Address, request: Terms) -> bool:
+    def _served(self, kind: Kind, resource: Address, request: Terms, groups: Memberships) -> bool:
         refused: set[int] = set()
         for offer in self.shelves[kind].of_resource(resource):
             if id(offer.terms) in refused:
                 continue  # sorted by price: with these terms it was the cheapest
-            if serves(offer, request):
+            if serves(offer, request, groups):
                 return True
             refused.add(id(offer.terms))
         return False
@@ -414,6 +472,7 @@ class Book:
             for wanted in (terms.app, terms.dataset):
                 if wanted:
                     _drop(self._wanted_to_requests, wanted, listing.hash)
+            self._members.use(listing.hash, ())
         else:
             _drop(self._resource_to_orders, terms.resource, listing.hash)
             if terms.resource not in self._resource_to_orders:
@@ -519,10 +578,16 @@ class Book:
             code="stake-too-low",
         )
 
-    def _check_partners(self, request: Terms) -> None:
-        missing = self._partner_missing(request)
+    def _check_partners(self, request: Terms, members: Mapping[Pair, Membership]) -> None:
+        groups = Memberships(members)
+        missing = self._partner_missing(request, groups)
         if missing is None:
             return
+        refusal = self._no_partner(request, missing, groups)
+        refusal.unread = tuple(groups.asked)
+        raise refusal
+
+    def _no_partner(self, request: Terms, missing: Kind, groups: Memberships) -> NoPartner:
         wanted = request.request
         assert wanted is not None
         noun = missing.value.removesuffix("order")
@@ -530,16 +595,16 @@ class Book:
         offers = [
             offer
             for offer in self.shelves[missing].of_resource(resource)
-            if serves(offer, _without_caps(request))
+            if serves(offer, _without_caps(request), groups)
         ]
         if offers:
-            raise BookRefusal(
+            return NoPartner(
                 f"{noun}maxprice for {noun} {resource} is too low, "
                 f"actual best price is {offers[0].price} nRLC",
                 code="price-too-low",
             )
         is_tee = missing is Kind.APP and request.tag & 1
-        raise BookRefusal(
+        return NoPartner(
             f"No {'tee enabled ' if is_tee else ''}{missing.value} published for {noun} {resource}",
             code="no-partner",
         )
@@ -551,6 +616,12 @@ _NEWS: Final = {
     (True, False): News.UNPUBLISHED,
     (False, False): News.SILENT,
 }
+
+
+def _relied_on(groups: Memberships, is_missing: bool) -> list[Pair]:
+    """The memberships that could turn the verdict: of a request that is served, those that let it be."""
+    none = (None, Membership.NO_GROUP)
+    return [pair for pair, answer in groups.consulted.items() if is_missing or answer not in none]
 
 
 def _without_caps(request: Terms) -> Terms:

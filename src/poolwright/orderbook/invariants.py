@@ -32,7 +32,7 @@ def check_book(book: Book) -> None:
         if listing.kind is Kind.REQUEST:
             is_missing = bool(listing.blocks & Block.PARTNER)
             _require(
-                is_missing == (not _is_served(listing, open_orders)),
+                is_missing == (not _is_served(book, listing, open_orders)),
                 "a request waits exactly while no open app and dataset order serves it",
                 listing,
             )
@@ -51,9 +51,10 @@ def _check_owner(book: Book, listing: Listing) -> None:
     )
 
 
-def _is_served(request: Listing, open_orders: dict[Kind, list[Listing]]) -> bool:
+def _is_served(book: Book, request: Listing, open_orders: dict[Kind, list[Listing]]) -> bool:
+    groups = book.memberships()
     wanted = [Kind.APP, Kind.DATASET] if request.terms.dataset else [Kind.APP]
-    return all(any(serves(offer, request.terms) for offer in open_orders[kind]) for kind in wanted)
+    return all(any(serves(offer, request.terms, groups) for offer in open_orders[kind]) for kind in wanted)
 
 
 def _check_wallet(book: Book, wallet: Address, listings: list[Listing]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -11,6 +13,7 @@ from poolwright.orderbook.book import (
     Book,
     BookRefusal,
     Fact,
+    MembershipRead,
     OrderClosed,
     OrderConsumed,
     OrderReread,
@@ -19,12 +22,14 @@ from poolwright.orderbook.book import (
     StakeRead,
     TimePassed,
 )
+from poolwright.orderbook.groups import Membership, Pair
 from poolwright.orderbook.invariants import check_book
 from poolwright.orderbook.listing import Block, Kind, Listing, listing_of, order_of
 from poolwright.poco.types import Address, NRlc, OrderHash
 
 WALLETS = [address(name) for name in ("one", "two", "three")]
 POOLS = [address("pool 1"), address("pool 2")]
+GROUPS = [address("group 1"), address("group 2")]
 RESOURCES = [APP, DATASET, *POOLS]
 START = 1_700_000_000_000
 
@@ -37,6 +42,7 @@ class BookMachine(RuleBasedStateMachine):
         self.book = Book()
         self.stakes = dict.fromkeys(WALLETS, 100)
         self.owners = dict.fromkeys(RESOURCES, WALLETS[0])
+        self.answers: dict[Pair, Membership] = {}
         self.now = 0
         self.seen: list[Listing] = []
 
@@ -47,20 +53,28 @@ class BookMachine(RuleBasedStateMachine):
                 ResourceOwned(resource=offer.terms.resource, owner=self.owners[offer.terms.resource])
             )
         try:
-            self.book.check(offer, stake=NRlc(self.stakes[offer.signer]), max_open=5)
+            members = self.memberships()
+            self.book.check(offer, stake=NRlc(self.stakes[offer.signer]), max_open=5, members=members)
         except BookRefusal:
             return
+        facts += _reads(members)
         changes = self.book.publish(offer, facts)
         assert offer.is_open
         assert changes[0].listing is offer
         self.seen.append(offer)
 
-    @rule(price=st.integers(0, 3), restrict=st.sampled_from([NOBODY, WALLETS[0]]), volume=st.integers(1, 3))
-    def publish_app(self, price: int, restrict: Address, volume: int) -> None:
+    @rule(
+        price=st.integers(0, 3),
+        restrict=st.sampled_from([NOBODY, WALLETS[0], *GROUPS]),
+        pool=st.sampled_from([NOBODY, GROUPS[0]]),
+        volume=st.integers(1, 3),
+    )
+    def publish_app(self, price: int, restrict: Address, pool: Address, volume: int) -> None:
         self.publish(
             app(
                 appprice=NRlc(price),
                 requesterrestrict=restrict,
+                workerpoolrestrict=pool,
                 volume=volume,
                 signer=self.owners[APP],
                 at=self.now,
@@ -92,9 +106,13 @@ class BookMachine(RuleBasedStateMachine):
         )
 
     @rule(
-        cap=st.integers(0, 40), volume=st.integers(1, 3), wallet=st.sampled_from(WALLETS), data=st.booleans()
+        cap=st.integers(0, 40),
+        volume=st.integers(1, 3),
+        wallet=st.sampled_from(WALLETS),
+        data=st.booleans(),
+        pool=st.sampled_from([NOBODY, POOLS[0], *GROUPS]),
     )
-    def publish_request(self, cap: int, volume: int, wallet: Address, data: bool) -> None:
+    def publish_request(self, cap: int, volume: int, wallet: Address, data: bool, pool: Address) -> None:
         self.publish(
             request(
                 appmaxprice=NRlc(2),
@@ -102,6 +120,7 @@ class BookMachine(RuleBasedStateMachine):
                 workerpoolmaxprice=NRlc(cap),
                 volume=volume,
                 dataset=DATASET if data else NOBODY,
+                workerpool=pool,
                 signer=wallet,
                 at=self.now,
             )
@@ -111,6 +130,30 @@ class BookMachine(RuleBasedStateMachine):
     def stake_changes(self, wallet: Address, stake: int) -> None:
         self.stakes[wallet] = stake
         self.book.apply([StakeRead(wallet=wallet, stake=NRlc(stake))])
+
+    @rule(
+        group=st.sampled_from([*GROUPS, POOLS[0], WALLETS[0]]),
+        account=st.sampled_from([*GROUPS, *WALLETS, POOLS[0]]),
+        answer=st.sampled_from(Membership),
+    )
+    def membership_is_read(self, group: Address, account: Address, answer: Membership) -> None:
+        self.answers[group, account] = answer
+        self.book.apply([MembershipRead(group=group, account=account, membership=answer)])
+
+    @rule()
+    def unknown_memberships_are_read(self) -> None:
+        unknown = list(self.book.unknown_memberships())
+        self.book.apply(_reads({pair: self.answers.get(pair, Membership.NO_GROUP) for pair in unknown}))
+        assert list(self.book.unknown_memberships()) == []
+
+    def memberships(self) -> dict[Pair, Membership]:
+        """Whatever a publication could ask."""
+        parties = [*GROUPS, *WALLETS, *POOLS]
+        return {
+            (group, account): self.answers.get((group, account), Membership.NO_GROUP)
+            for group in parties
+            for account in parties
+        }
 
     @rule(resource=st.sampled_from(RESOURCES), owner=st.sampled_from(WALLETS))
     def resource_is_sold(self, resource: Address, owner: Address) -> None:
@@ -187,6 +230,7 @@ class BookMachine(RuleBasedStateMachine):
         facts: list[Fact] = [
             *(StakeRead(wallet=wallet, stake=NRlc(stake)) for wallet, stake in self.stakes.items()),
             *(ResourceOwned(resource=resource, owner=owner) for resource, owner in self.owners.items()),
+            *_reads(self.book.known_memberships()),
         ]
         again = Book()
         assert again.restore(stored, facts) == []
@@ -195,6 +239,13 @@ class BookMachine(RuleBasedStateMachine):
             assert [each.hash for each in again.shelves[kind].all()] == [
                 each.hash for each in self.book.shelves[kind].all()
             ]
+
+
+def _reads(members: Mapping[Pair, Membership]) -> list[Fact]:
+    return [
+        MembershipRead(group=group, account=account, membership=answer)
+        for (group, account), answer in members.items()
+    ]
 
 
 TestBookMachine = BookMachine.TestCase

@@ -9,6 +9,7 @@ from offers import app, dataset, pool, request
 from poolwright.market.rows import ChangeRow
 from poolwright.market.steps import Dated, News, Step, read_change, write_change
 from poolwright.orderbook.book import (
+    MembershipRead,
     OrderClosed,
     OrderConsumed,
     OrderReread,
@@ -17,6 +18,7 @@ from poolwright.orderbook.book import (
     StakeRead,
     TimePassed,
 )
+from poolwright.orderbook.groups import Membership
 from poolwright.orderbook.listing import Listing, order_of
 from poolwright.poco.types import (
     BlockHash,
@@ -32,6 +34,10 @@ CURSOR = BlockStamp(BlockNumber(7), BlockHash(hash32("block 7")), Timestamp(1_70
 FACTS: tuple[Dated, ...] = (
     (StakeRead(wallet=address("w"), stake=NRlc(2**62)), BlockNumber(3)),
     (ResourceOwned(resource=address("pool"), owner=address("w")), BlockNumber(4)),
+    (
+        MembershipRead(group=address("g"), account=address("w"), membership=Membership.MEMBER),
+        BlockNumber(4),
+    ),
     (OrderConsumed(order_hash=ORDER, consumed=2), BlockNumber(5)),
     (OrderClosed(order_hash=ORDER), BlockNumber(6)),
     (OrderUnpublished(order_hash=ORDER), BlockNumber(0)),
