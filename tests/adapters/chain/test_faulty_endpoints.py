@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
 
-import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from chain_market import DEPLOYER
 from poolwright.chain.heads import Heads
@@ -21,83 +16,12 @@ from poolwright.devnet.contracts import Deployment
 from poolwright.poco import calls
 from poolwright.poco.errors import InputError
 from poolwright.poco.types import Address, BlockNumber, NRlc
+from rpc_proxy import Proxy
 
 pytestmark = pytest.mark.chain
 
 BOUND = 40.0
 BLOCK_SECONDS = 5
-
-
-class Proxy:
-    """An endpoint in front of a node; `fault` is how it misbehaves now."""
-
-    def __init__(self, node: str) -> None:
-        self.node = node
-        self._session = aiohttp.ClientSession()
-        self._frozen = 0
-        self.fault = "none"
-        self.answered = 0
-        app = web.Application()
-        app.router.add_post("/", self._handle)
-        self._server = TestServer(app)
-
-    async def start(self) -> str:
-        await self._server.start_server()
-        return str(self._server.make_url("/"))
-
-    async def close(self) -> None:
-        await self._server.close()
-        await self._session.close()
-
-    async def break_down(self, fault: str) -> None:
-        self._frozen = int(
-            (await self._ask({"id": 1, "method": "eth_blockNumber", "params": []}))["result"], 16
-        )
-        self.fault = fault
-
-    async def _ask(self, body: Any) -> Any:
-        async with self._session.post(self.node, json={"jsonrpc": "2.0"} | body) as answer:
-            return await answer.json()
-
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
-        asked = json.loads(await request.text())
-        match self.fault:
-            case "slow":
-                await asyncio.sleep(2)
-            case "500":
-                return web.Response(status=500, text="try later")
-            case "garbage":
-                return web.Response(text="<html>maintenance")
-            case "half an answer":
-                return web.json_response([] if isinstance(asked, list) else {"jsonrpc": "2.0", "id": 1})
-        many = asked if isinstance(asked, list) else [asked]
-        answers = [await self._one(one) for one in many]
-        self.answered += 1
-        return web.json_response(answers if isinstance(asked, list) else answers[0])
-
-    async def _one(self, asked: dict[str, Any]) -> dict[str, Any]:
-        if self.fault == "stale":
-            asked = asked | {"params": self._as_of_old(asked["method"], asked["params"])}
-        answer: dict[str, Any] = await self._ask(asked)
-        if self.fault == "wrong block" and asked["method"] == "eth_getBlockByNumber" and answer.get("result"):
-            answer["result"]["hash"] = "0x" + "ab" * 32
-            answer["result"]["parentHash"] = "0x" + "cd" * 32
-        return answer
-
-    def _as_of_old(self, method: str, params: list[Any]) -> list[Any]:
-        """What a node asks itself that stopped following the chain."""
-        newest = hex(self._frozen)
-        if method == "eth_getBlockByNumber":
-            number = self._frozen if params[0] == "latest" else int(params[0], 16)
-            return [
-                newest if params[0] == "latest" else hex(number if number <= self._frozen else 10**9),
-                *params[1:],
-            ]
-        if method == "eth_getLogs" and "toBlock" in params[0]:
-            return [params[0] | {"toBlock": hex(min(int(params[0]["toBlock"], 16), self._frozen))}]
-        if method == "eth_getLogs":
-            return [params[0] | {"blockHash": "0x" + "00" * 32}]  # not known here
-        return params
 
 
 Proxies = Callable[[int], Awaitable[list[tuple[Proxy, str]]]]
