@@ -61,6 +61,8 @@ class Entry:
     """There is a receipt, not confirmed yet."""
     is_refused: bool = False
     """The node did not take it at the last broadcast."""
+    refusal: str = ""
+    """What the log says already of why."""
     misses: int = 0
     """How often running its nonce was used and no receipt was there."""
 
@@ -89,6 +91,8 @@ class Flight:
         """Set whenever something was confirmed."""
         self.mined_count = 0
         """Nonces below are used, by blocks that may not be confirmed yet."""
+        self.price_trouble = ""
+        """Why nothing is mined at the moment, when that is the price of gas."""
         self._wallet = wallet
         self._chain_id = chain_id
         self._journal = journal
@@ -255,8 +259,11 @@ class Flight:
         for entry, outcome in zip(entries, outcomes, strict=True):
             entry.sent_block, entry.sent_at = self.height, now()
             entry.is_refused = isinstance(outcome, RpcError) and not reverts.is_already_known(outcome)
-            if isinstance(outcome, RpcError) and entry.is_refused and not reverts.is_nonce_used(outcome):
-                log.warning("node refuses transaction %s: %s", entry.record.key, outcome)
+            refusal = str(outcome) if isinstance(outcome, RpcError) and entry.is_refused else ""
+            is_news = refusal not in ("", entry.refusal)
+            entry.refusal = refusal
+            if isinstance(outcome, RpcError) and is_news and not reverts.is_nonce_used(outcome):
+                log.warning("node refuses transaction %s: %s", entry.record.key, refusal)
 
     async def finish(self, records: Sequence[TxRecord]) -> None:
         """These are through: tell whoever waits. Raises JournalFailed."""

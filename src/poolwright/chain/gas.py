@@ -66,6 +66,11 @@ class GasPolicy:
         usual = network.tip if network.tip is not None else Wei(max(price - network.base_fee, 0))
         return Fees(max_fee=price, tip=Wei(min(usual, price)))
 
+    def is_too_dear(self, network: NetworkPrice) -> bool:
+        """Whether nothing that pays the cap at most can be mined now."""
+        asked = network.gas_price if network.base_fee is None else network.base_fee
+        return asked is not None and asked > self.cap
+
     def bumped(self, old: Fees, fresh: Fees) -> Fees | None:
         """The fields that replace a transaction paying `old`, when the network now asks `fresh`.
 

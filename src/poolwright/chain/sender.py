@@ -115,6 +115,11 @@ class TxSender:
         entries = self._flight.entries
         return tuple(entries[nonce].record for nonce in sorted(entries))
 
+    @property
+    def price_trouble(self) -> str:
+        """Why transactions wait for cheaper gas; empty when none does. For health pages."""
+        return self._flight.price_trouble
+
     async def block_gas_limit(self) -> int:
         """Gas that fits the newest block. Raises RpcError, PeerError, Unavailable."""
         return (await self._flight.network.look(self._flight.height)).block_gas_limit

@@ -54,12 +54,14 @@ class Watcher:
                     number = (await heads.beyond(number)).number
             head = heads.current
             if head is None or not self._flight.entries:
+                self._flight.price_trouble = ""
                 continue
             try:
                 await self._settle(head)
                 await self._find_forgotten(head)
                 await self._move_overdue(head)
                 await self._fill_gaps(head)
+                await self._judge_price()
             except (Unavailable, RpcError, PeerError) as problem:
                 log.warning("cannot look at %d transactions: %s", len(self._flight.entries), problem)
 
@@ -196,6 +198,24 @@ class Watcher:
         if entry.is_refused and head.number > entry.sent_block:
             return True
         return self._patience.is_over(blocks=head.number - entry.sent_block, seconds=now() - entry.sent_at)
+
+    async def _judge_price(self) -> None:
+        """Note whether the network asks more than the cap while something is not mined; say so once."""
+        waiting = [
+            entry
+            for nonce, entry in self._flight.entries.items()
+            if nonce >= self._flight.mined_count and not entry.is_mined
+        ]
+        trouble = ""
+        if waiting:
+            price = (await self._flight.network.look(self._flight.height)).price
+            if self._flight.gas.is_too_dear(price):
+                trouble = f"gas costs more than the cap of {self._flight.gas.cap} wei, transactions wait"
+        if trouble and not self._flight.price_trouble:
+            log.warning("%s: %d of %s", trouble, len(waiting), self._flight.address)
+        elif self._flight.price_trouble and not trouble:
+            log.info("gas is below the cap again, or nothing waits for it")
+        self._flight.price_trouble = trouble
 
     async def _fill_gaps(self, head: BlockStamp) -> None:
         """Use up nonces that nobody uses, so that those behind them can be mined."""

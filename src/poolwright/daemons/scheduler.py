@@ -305,7 +305,7 @@ def _health(
     progress: ChainProgress,
     sender: TxSender,
 ) -> dict[str, object]:
-    """What works; `status` is "ok", or "degraded": chain, store or fees are in trouble."""
+    """What works; `status` is "ok", or "degraded": chain, store, fees or gas price are in trouble."""
     head = heads.current
     now = Timestamp(0) if head is None else head.timestamp
     troubles = [
@@ -313,6 +313,7 @@ def _health(
         progress.trouble(head, time.monotonic()),
         metrics.store_trouble,
         "fees are held back" if sender.budget.held(now) else None,
+        sender.price_trouble or None,
     ]
     told = [str(trouble) for trouble in troubles if trouble is not None]
     return {

@@ -70,3 +70,11 @@ def test_no_replacement_above_the_cap() -> None:
 def test_no_replacement_of_a_free_transaction_while_the_chain_is_free() -> None:
     assert POLICY.bumped(fees(0, 0), fees(0, 0)) is None
     assert POLICY.bumped(fees(0, 0), fees(GWEI, 5)) == fees(GWEI, 5)
+
+
+def test_gas_is_too_dear_when_the_base_fee_is_above_the_cap() -> None:
+    assert POLICY.is_too_dear(network(30 * GWEI, 23 * GWEI, GWEI))
+    assert not POLICY.is_too_dear(network(30 * GWEI, 22 * GWEI, GWEI))
+    assert POLICY.is_too_dear(network(23 * GWEI))
+    assert not POLICY.is_too_dear(network(None))
+    assert not POLICY.is_too_dear(network(0, 0, 0))
