@@ -87,6 +87,15 @@ class HubReader:
     def __init__(self, rpc: Rpc, hub: Address) -> None:
         self.rpc: Final = rpc
         self.hub: Final = hub
+        self._known_head: Callable[[], BlockStamp | None] = lambda: None
+
+    def keep_up_with(self, known_head: Callable[[], BlockStamp | None]) -> None:
+        """Take no answer about the newest block from a node that is behind this head.
+
+        Behind one URL there may be many nodes, some of which lag. The height is asked in the same batch as
+        the questions, so one node answers both.
+        """
+        self._known_head = known_head
 
     # --- one thing ------------------------------------------------------------------------------------------
 
@@ -289,18 +298,23 @@ class HubReader:
 
         Raises the first CallReverted or RpcError among them.
         """
-        requests: list[Request] = [
-            ("eth_call", [{"to": str(one.to), "data": hex_data(one.call)}, at_block(at)]) for one in questions
-        ]
-        outcomes = await self._outcomes(requests, at)
-        answers: list[T] = []
+        outcomes = await self._outcomes(_requests(questions, at), at)
+        return [_answer(question, outcome) for question, outcome in zip(questions, outcomes, strict=True)]
+
+    async def ask_each(
+        self, questions: Sequence[Question[T]], at: BlockStamp | None = None
+    ) -> list[T | None]:
+        """The same of contracts that may be none; None for one that reverts or answers something else.
+
+        Raises the first RpcError that is no revert.
+        """
+        answers: list[T | None] = []
+        outcomes = await self._outcomes(_requests(questions, at), at)
         for question, outcome in zip(questions, outcomes, strict=True):
-            if isinstance(outcome, RpcError):
-                reason = revert_reason(outcome)
-                if reason is None:
-                    raise outcome
-                raise CallReverted(reason, f"{question.what} of {question.to}") from outcome
-            answers.append(question.read(read_data(outcome, question.what)))
+            try:
+                answers.append(_answer(question, outcome))
+            except (CallReverted, PeerError):
+                answers.append(None)
         return answers
 
     async def _call(self, method: str, params: Sequence[Json], at: BlockStamp | None) -> Json:
@@ -310,18 +324,35 @@ class HubReader:
         return outcome
 
     async def _outcomes(self, requests: Sequence[Request], at: BlockStamp | None) -> list[Json | RpcError]:
+        wanted = at
         for attempt in range(1, LAG_ATTEMPTS + 1):
-            outcomes = await self.rpc.batch_outcomes(requests)
-            if at is None or not any(_is_lag(outcome) for outcome in outcomes):
+            if at is None:
+                wanted = self._known_head()
+                is_behind, outcomes = await self._newest(requests, wanted)
+            else:
+                outcomes = await self.rpc.batch_outcomes(requests)
+                is_behind = any(_is_lag(outcome) for outcome in outcomes)
+            if not is_behind:
                 return outcomes
-            self.rpc.distrust(f"it does not have {at}")
+            self.rpc.distrust(f"it does not have {wanted}")
             await asyncio.sleep(back_off(attempt, random.random()))  # noqa: S311  spreading, not secrecy
         raise Unavailable(
-            f"the node does not have {at}",
+            f"the node does not have {wanted}",
             code="block-missing",
             expected="a node that is not far behind and keeps recent state",
             next_step="check that the node is synchronised",
         )
+
+    async def _newest(
+        self, requests: Sequence[Request], known: BlockStamp | None
+    ) -> tuple[bool, list[Json | RpcError]]:
+        """Answers as of the node's newest block, and whether that is behind the head that we know."""
+        if known is None:
+            return False, await self.rpc.batch_outcomes(requests)
+        height, *outcomes = await self.rpc.batch_outcomes([("eth_blockNumber", []), *requests])
+        if isinstance(height, RpcError):
+            raise height
+        return read_quantity(height, "block number") < known.number, outcomes
 
     async def _entry(self, question: Question[T], entry: Address, at: BlockStamp | None) -> T:
         try:
@@ -371,6 +402,21 @@ def _existing(deal_id: DealId, deal: Deal, at: BlockStamp | None) -> Deal:
         expected=f"a deal made before {at}" if at else "a deal of this chain",
         next_step="check the id, the chain and the hub",
     )
+
+
+def _requests(questions: Sequence[Question[Any]], at: BlockStamp | None) -> list[Request]:
+    return [
+        ("eth_call", [{"to": str(one.to), "data": hex_data(one.call)}, at_block(at)]) for one in questions
+    ]
+
+
+def _answer(question: Question[T], outcome: Json | RpcError) -> T:
+    if not isinstance(outcome, RpcError):
+        return question.read(read_data(outcome, question.what))
+    reason = revert_reason(outcome)
+    if reason is None:
+        raise outcome
+    raise CallReverted(reason, f"{question.what} of {question.to}") from outcome
 
 
 def _is_lag(outcome: Json | RpcError) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,13 +21,22 @@ from poolwright.chain.rpc import back_off
 from poolwright.market.clerk import Clerk, Decision, Wish
 from poolwright.market.config import ChainSettings
 from poolwright.market.errors import forbidden, not_found
-from poolwright.market.groups import ChainGroups
+from poolwright.market.groups import ChainGroups, membership_fact, membership_question
 from poolwright.market.login import signer_of
 from poolwright.market.reading import NO_ANSWER, Ask, HasCode, NewestReads
 from poolwright.market.steps import Dated, Step
 from poolwright.market.storage import Storage
 from poolwright.market.together import Together
-from poolwright.orderbook.book import Book, OrderUnpublished, ResourceOwned, StakeRead, TimePassed
+from poolwright.orderbook.book import (
+    Book,
+    MembershipRead,
+    NoPartner,
+    OrderUnpublished,
+    ResourceOwned,
+    StakeRead,
+    TimePassed,
+)
+from poolwright.orderbook.groups import Membership, Pair
 from poolwright.orderbook.listing import Kind, Listing, Status, kind_of, listing_of, resource_of
 from poolwright.orderbook.render import render
 from poolwright.poco import calls
@@ -58,10 +67,17 @@ class Published:
     consumed: int
     stake: NRlc
     signed: bool
+    members: Mapping[Pair, Membership]
 
 
 class _ReadAgain(Unavailable):
     """What was read of the chain is older than what the market has taken of it."""
+
+
+class _AskMembers(_ReadAgain):
+    """Whether an order serves the request is for groups to say that were not asked."""
+
+    pairs: tuple[Pair, ...] = ()
 
 
 class ChainMarket:
@@ -116,9 +132,10 @@ class ChainMarket:
         """
         name = order_hash(order, self.domain)
         await self._check_unknown(name)
+        pairs: dict[Pair, None] = {}
         for attempt in range(1, READS + 1):
             rewinds = self.clerk.replica.rewinds
-            read = await self._read_for(order, name, wallet)
+            read = await self._read_for(order, name, wallet, list(pairs))
             if read.owner != wallet:
                 raise forbidden(f"only order signer {read.owner} can publish an order")
             if not read.signed:
@@ -131,6 +148,8 @@ class ChainMarket:
 
             try:
                 return await self.clerk.ask(Wish(decide=decide, names=(name,)))
+            except _AskMembers as wanted:
+                pairs |= dict.fromkeys(wanted.pairs)
             except _ReadAgain:
                 await asyncio.sleep(back_off(attempt, 0.5) / 10)
         raise Unavailable("the node lags behind what the market has taken of the chain", code="node-lags")
@@ -186,7 +205,19 @@ class ChainMarket:
             raise forbidden("order already consumed")
         facts = _facts_read(decision, listing, read)
         stake = next((fact.stake for fact, _ in facts if isinstance(fact, StakeRead)), book.stake(wallet))
-        book.check(listing, stake=NRlc(0) if stake is None else stake, max_open=self._max_open)
+        try:
+            book.check(
+                listing,
+                stake=NRlc(0) if stake is None else stake,
+                max_open=self._max_open,
+                members=read.members,
+            )
+        except NoPartner as refusal:
+            if not refusal.unread:
+                raise
+            again = _AskMembers("groups decide on this request")
+            again.pairs = refusal.unread
+            raise again from refusal
         decision.make(Step(listing=listing, read_at=read.block.number, facts=facts))
         return listing
 
@@ -199,7 +230,9 @@ class ChainMarket:
                 f"{listing.signer}"
             )
 
-    async def _read_for(self, order: Order, name: OrderHash, wallet: Address) -> Published:
+    async def _read_for(
+        self, order: Order, name: OrderHash, wallet: Address, pairs: Sequence[Pair]
+    ) -> Published:
         """Ask the chain everything about an order in one exchange; check what exists and who signed."""
         kind, hub = kind_of(order), self.settings.hub
         resource = resource_of(order)
@@ -216,8 +249,10 @@ class ChainMarket:
             ]
         is_of_key = signer_of(name, order.sign) == signer
         questions.append(HasCode(signer) if is_of_key else self._is_signed(signer, name, order.sign))
-        block, answers = await self.reads.ask(questions)
-        consumed, account, *rest, last = answers
+        asked = len(questions)
+        block, answers = await self.reads.ask([*questions, *map(membership_question, pairs)])
+        consumed, account, *rest, last = answers[:asked]
+        members = [membership_fact(pair, answer) for pair, answer in zip(pairs, answers[asked:], strict=True)]
         owner = signer
         if kind is not Kind.REQUEST:
             is_registered, owner = rest
@@ -232,6 +267,7 @@ class ChainMarket:
             consumed=consumed,
             stake=account.stake,
             signed=is_of_key or last is True,
+            members={(each.group, each.account): each.membership for each in members},
         )
 
     def _is_signed(self, signer: Address, name: OrderHash, sign: bytes) -> Question[Any]:
@@ -323,6 +359,9 @@ def _facts_read(decision: Decision, listing: Listing, read: Published) -> tuple[
         known_at = replica.owner_read_at.get(resource, _NO_BLOCK)
         if at >= known_at or replica.book.owner(resource) is None:
             facts.append((ResourceOwned(resource=resource, owner=read.owner), at))
+    for pair, membership in read.members.items():
+        if at >= replica.member_read_at.get(pair, _NO_BLOCK):
+            facts.append((MembershipRead(group=pair[0], account=pair[1], membership=membership), at))
     return tuple(facts)
 
 

@@ -21,8 +21,8 @@ import structlog
 from poolwright.chain.reads import Question
 from poolwright.chain.rpc import RpcError
 from poolwright.market.reading import NO_ANSWER, NewestReads
-from poolwright.orderbook.book import Book
-from poolwright.orderbook.groups import Groups, Pair
+from poolwright.orderbook.book import Book, MembershipRead
+from poolwright.orderbook.groups import Groups, Membership, Pair
 from poolwright.orderbook.listing import Kind, Listing
 from poolwright.orderbook.match import BestMatch, best_match
 from poolwright.orderbook.query import NOBODY, Query
@@ -114,7 +114,7 @@ class ChainGroups:
         new -= self._groups
         if new:
             found = list(new)
-            _, answers = await self._reads.ask([_question(group, NOBODY) for group in found])
+            _, answers = await self._reads.ask([membership_question((group, NOBODY)) for group in found])
             self._groups.update(
                 group for group, answer in zip(found, answers, strict=True) if answer is not NO_ANSWER
             )
@@ -136,10 +136,19 @@ class ChainGroups:
         members = self._members
         unknown = list(islice((pair for pair in pairs if pair not in members), MOST_AT_ONCE))
         if unknown:
-            _, answers = await self._reads.ask([_question(*pair) for pair in unknown])
+            _, answers = await self._reads.ask([membership_question(pair) for pair in unknown])
             members |= {pair: answer is True for pair, answer in zip(unknown, answers, strict=True)}
 
 
-def _question(group: Address, account: Address) -> Question[bool]:
+def membership_question(pair: Pair) -> Question[bool]:
+    """Asks whether the account belongs to the group, as the hub does in a match."""
+    group, account = pair
     call = calls.key_has_purpose(account, GROUP_MEMBER)
     return Question(to=group, call=call, read=calls.decode_bool, what="keyHasPurpose")
+
+
+def membership_fact(pair: Pair, answer: object) -> MembershipRead:
+    """What the book learns of an answer to that question: True, False, or anything else for none."""
+    known = {True: Membership.MEMBER, False: Membership.OUTSIDER}
+    membership = known[answer] if isinstance(answer, bool) else Membership.NO_GROUP
+    return MembershipRead(group=pair[0], account=pair[1], membership=membership)

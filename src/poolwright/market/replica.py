@@ -7,15 +7,17 @@ one that was read from the database go the same way.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final, TypeAlias
 
-from poolwright.market.rows import NEVER_READ, Commit, OrderRow, OwnerRow, StakeRow
+from poolwright.market.rows import NEVER_READ, Commit, MemberRow, OrderRow, OwnerRow, StakeRow
 from poolwright.market.steps import News, Step
 from poolwright.market.storage import Snapshot
 from poolwright.orderbook.book import (
     Book,
     Change,
     Fact,
+    MembershipRead,
     OrderClosed,
     OrderConsumed,
     OrderReread,
@@ -23,12 +25,18 @@ from poolwright.orderbook.book import (
     StakeRead,
 )
 from poolwright.orderbook.book import News as BookNews
+from poolwright.orderbook.groups import Pair
 from poolwright.orderbook.invariants import check_book
 from poolwright.orderbook.render import render
 from poolwright.poco.types import Address, BlockNumber, BlockStamp, OrderHash
 
 Key: TypeAlias = tuple[str, bytes]
-"""What is asked of the chain: ("stake", wallet), ("owner", resource) or ("consumed", order hash)."""
+"""What is asked of the chain: ("stake", wallet), ("owner", resource), ("consumed", order hash) or ("member",
+restriction and account, one behind the other)."""
+MEMBER_BLOCKS: Final = 64
+"""Memberships change without a log that the market could follow; each is read again after so many blocks."""
+MOST_MEMBERS: Final = 256
+"""Memberships that are read again at a time, and others that are read for the first time."""
 
 
 class Replica:
@@ -40,6 +48,8 @@ class Replica:
         self.cursor: BlockStamp | None = None
         self.stake_read_at: dict[Address, BlockNumber] = {}
         self.owner_read_at: dict[Address, BlockNumber] = {}
+        self.member_read_at: dict[Pair, BlockNumber] = {}
+        """What was read longest ago stands first."""
         self.ahead: dict[Key, BlockNumber] = {}
         """What was read above the cursor, by its block, which may be of a branch that loses."""
         self.newest_time = 0
@@ -59,7 +69,11 @@ class Replica:
         for owner in snapshot.owners:
             facts.append(ResourceOwned(resource=owner.resource, owner=owner.owner))
             replica.owner_read_at[owner.resource] = owner.read_at
+        for member in sorted(snapshot.members, key=lambda each: (each.read_at, each.pair)):
+            facts.append(_fact_of(member))
+            replica.member_read_at[member.pair] = member.read_at
         changes = replica.book.restore(snapshot.listings, facts)
+        replica._forget_members()
         replica.number, replica.cursor = snapshot.number, snapshot.cursor
         taken = NEVER_READ if snapshot.cursor is None else snapshot.cursor.number
         replica.ahead = {
@@ -68,6 +82,7 @@ class Replica:
                 *((("consumed", name), at) for name, at in snapshot.ahead.items()),
                 *((("stake", wallet), at) for wallet, at in replica.stake_read_at.items()),
                 *((("owner", resource), at) for resource, at in replica.owner_read_at.items()),
+                *((member_key(pair), at) for pair, at in replica.member_read_at.items()),
             )
             if at > taken
         }
@@ -81,7 +96,7 @@ class Replica:
             shelf.version += 1
         self.book, self.number, self.cursor = other.book, other.number, other.cursor
         self.stake_read_at, self.owner_read_at = other.stake_read_at, other.owner_read_at
-        self.ahead = other.ahead
+        self.member_read_at, self.ahead = other.member_read_at, other.ahead
         self.newest_time = max(self.newest_time, other.newest_time)
         self.rewinds += 1
 
@@ -92,18 +107,36 @@ class Replica:
                 self.stake_read_at[fact.wallet] = at
             elif isinstance(fact, ResourceOwned):
                 self.owner_read_at[fact.resource] = at
+            elif isinstance(fact, MembershipRead):
+                pair = (fact.group, fact.account)
+                self.member_read_at.pop(pair, None)  # to the end of the line
+                self.member_read_at[pair] = at
         facts = [fact for fact, _ in step.facts]
         if step.listing is None:
             changes = self.book.apply(facts)
         else:
             self.newest_time = max(self.newest_time, step.listing.published)
             changes = self.book.publish(step.listing, facts)
+        self._forget_members()
         if step.cursor is not None:
             self.cursor = step.cursor
         self._note_ahead(step)
         self.rewinds += step.is_rewind
         self._check()
         return changes
+
+    def members_due(self, upto: BlockNumber) -> list[Key]:
+        """The memberships that are to be read at this block."""
+        due = list(islice(self.book.unknown_memberships(), MOST_MEMBERS))
+        for pair, at in islice(self.member_read_at.items(), MOST_MEMBERS):
+            if at + MEMBER_BLOCKS > upto:
+                break
+            due.append(pair)
+        return [member_key(pair) for pair in due]
+
+    def _forget_members(self) -> None:
+        for pair in self.book.dropped_memberships():
+            self.member_read_at.pop(pair, None)
 
     def add_rows(self, step: Step, changes: Sequence[Change], commit: Commit) -> None:
         """What a step that was made here changes in the tables."""
@@ -112,6 +145,10 @@ class Replica:
                 commit.stakes[fact.wallet] = StakeRow(wallet=fact.wallet, stake=fact.stake, read_at=at)
             elif isinstance(fact, ResourceOwned):
                 commit.owners[fact.resource] = OwnerRow(resource=fact.resource, owner=fact.owner, read_at=at)
+            elif isinstance(fact, MembershipRead):
+                pair = (fact.group, fact.account)
+                commit.members[pair] = MemberRow(pair=pair, membership=fact.membership, read_at=at)
+        commit.members |= dict.fromkeys(self.book.dropped_memberships())
         read_at = _read_at(step)
         for change in changes:
             listing = change.listing
@@ -147,6 +184,8 @@ class Replica:
                 read.append((("stake", fact.wallet), at))
             elif isinstance(fact, ResourceOwned):
                 read.append((("owner", fact.resource), at))
+            elif isinstance(fact, MembershipRead):
+                read.append((member_key((fact.group, fact.account)), at))
         for key, at in read:
             if at > taken:
                 self.ahead[key] = at
@@ -156,6 +195,21 @@ class Replica:
     def _check(self) -> None:
         if self._checks:
             check_book(self.book)
+
+
+def member_key(pair: Pair) -> Key:
+    """The key under which a membership is asked for."""
+    return ("member", b"".join(pair))
+
+
+def pair_of(name: bytes) -> Pair:
+    """The restriction and the account of such a key."""
+    return Address(name[:20]), Address(name[20:])
+
+
+def _fact_of(row: MemberRow) -> MembershipRead:
+    group, account = row.pair
+    return MembershipRead(group=group, account=account, membership=row.membership)
 
 
 def news_of(changes: Sequence[Change]) -> list[News]:

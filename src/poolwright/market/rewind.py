@@ -24,8 +24,9 @@ from poolwright.chain.reads import Question
 from poolwright.chain.rpc import Rpc, RpcError, back_off
 from poolwright.market.chain_market import ChainMarket
 from poolwright.market.clerk import Decision, Wish
+from poolwright.market.groups import membership_fact, membership_question
 from poolwright.market.reading import NO_ANSWER
-from poolwright.market.replica import Key
+from poolwright.market.replica import Key, member_key, pair_of
 from poolwright.market.rows import Stale
 from poolwright.market.steps import Dated, News, Step
 from poolwright.orderbook.book import OrderReread, ResourceOwned, StakeRead
@@ -113,6 +114,7 @@ def _wanted(stale: Stale) -> list[Key]:
         *(("consumed", name) for name in stale.orders),
         *(("stake", wallet) for wallet in sorted(wallets)),
         *(("owner", resource) for resource in sorted(resources)),
+        *(member_key(pair) for pair in sorted(stale.members)),
     ]
 
 
@@ -125,6 +127,8 @@ async def _read(market: ChainMarket, keys: list[Key]) -> tuple[BlockNumber, dict
                 questions.append(_ask(hub, calls.view_consumed(_order(name)), calls.decode_uint, what))
             case "stake":
                 questions.append(_ask(hub, calls.view_account(Address(name)), calls.decode_account, what))
+            case "member":
+                questions.append(membership_question(pair_of(name)))
             case _:
                 questions.append(_ask(Address(name), calls.owner(), calls.decode_address, what))
     block, found = await market.reads.ask(questions)
@@ -142,6 +146,8 @@ def _facts(stale: Stale, answers: dict[Key, Any], at: BlockNumber) -> tuple[Date
         elif what == "owner":  # a resource that is not there yet on this branch is nobody's
             owner = Address.zero() if answer is NO_ANSWER else answer
             facts.append((ResourceOwned(resource=Address(name), owner=owner), at))
+        elif what == "member":
+            facts.append((membership_fact(pair_of(name), answer), at))
     return tuple(facts)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Final
 
+from poolwright.orderbook.groups import Membership, Pair
 from poolwright.orderbook.listing import ORDER_OF, Kind, Listing, Status, listing_of, order_of
 from poolwright.poco.orders import Order
 from poolwright.poco.tags import Tag
@@ -42,6 +43,15 @@ class OwnerRow:
 
     resource: Address
     owner: Address
+    read_at: BlockNumber
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberRow:
+    """What a restriction answered about an account, as read at a block."""
+
+    pair: Pair
+    membership: Membership
     read_at: BlockNumber
 
 
@@ -88,6 +98,8 @@ class Commit:
     """These go before `orders` are written."""
     stakes: dict[Address, StakeRow] = field(default_factory=dict)
     owners: dict[Address, OwnerRow] = field(default_factory=dict)
+    members: dict[Pair, MemberRow | None] = field(default_factory=dict)
+    """None for one that no request depends on any more."""
     deals: list[DealRow] = field(default_factory=list)
     categories: list[CategoryRow] = field(default_factory=list)
     cursor: BlockStamp | None = None
@@ -110,6 +122,7 @@ class Stale:
     orders: Mapping[OrderHash, OrderRow]
     wallets: frozenset[Address]
     resources: frozenset[Address]
+    members: frozenset[Pair]
     deals: tuple[str, ...]
     """Documents of the deals that vanish."""
 

@@ -62,6 +62,19 @@ OWNERS: Final = Table(
 )
 """Owners of resources that have, or had, orders."""
 
+MEMBERS: Final = Table(
+    "members",
+    METADATA,
+    Column("chain_id", BigInteger, nullable=False),
+    Column("restriction", LargeBinary(20), nullable=False),
+    Column("account", LargeBinary(20), nullable=False),
+    Column("membership", Integer, nullable=False),
+    Column("read_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("chain_id", "restriction", "account"),
+)
+"""What restrictions answered about accounts (ERC-734), where a published request depends on it: 0 for no answer,
+1 for an outsider, 2 for a member."""
+
 DEALS: Final = Table(
     "deals",
     METADATA,

@@ -37,8 +37,19 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Row, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from poolwright.market.rows import ChangeRow, DealQuery, OrderRow, OwnerRow, StakeRow, listing_from
-from poolwright.market.schema import CATEGORIES, CHANGES, CURSORS, DEALS, ORDERS, OWNERS, PASSED, STAKES
+from poolwright.market.rows import ChangeRow, DealQuery, MemberRow, OrderRow, OwnerRow, StakeRow, listing_from
+from poolwright.market.schema import (
+    CATEGORIES,
+    CHANGES,
+    CURSORS,
+    DEALS,
+    MEMBERS,
+    ORDERS,
+    OWNERS,
+    PASSED,
+    STAKES,
+)
+from poolwright.orderbook.groups import Membership
 from poolwright.orderbook.listing import Kind, Listing, Status
 from poolwright.poco.errors import InputError, Unavailable
 from poolwright.poco.types import (
@@ -96,6 +107,7 @@ class Snapshot:
     cursor: BlockStamp | None
     stakes: list[StakeRow]
     owners: list[OwnerRow]
+    members: list[MemberRow]
     listings: list[Listing]
     ahead: dict[OrderHash, BlockNumber]
     """Orders that were found on the chain at a block above the cursor, and that block."""
@@ -263,6 +275,7 @@ class Storage:
             changes = [change_of(each) for each in connection.execute(kept)]
             stakes = connection.execute(select(STAKES).where(STAKES.c.chain_id == chain_id)).all()
             owners = connection.execute(select(OWNERS).where(OWNERS.c.chain_id == chain_id)).all()
+            members = connection.execute(select(MEMBERS).where(MEMBERS.c.chain_id == chain_id)).all()
             ahead: dict[OrderHash, BlockNumber] = {}
             listings: list[Listing] = []
             for each in connection.execution_options(yield_per=2000).execute(orders):
@@ -279,6 +292,14 @@ class Storage:
             owners=[
                 OwnerRow(resource=Address(each.resource), owner=Address(each.owner), read_at=each.read_at)
                 for each in owners
+            ],
+            members=[
+                MemberRow(
+                    pair=(Address(each.restriction), Address(each.account)),
+                    membership=Membership(each.membership),
+                    read_at=each.read_at,
+                )
+                for each in members
             ],
             listings=listings,
             ahead=ahead,

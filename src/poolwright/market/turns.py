@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Table, case, delete, func, select, update
+from sqlalchemy import Connection, Row, Table, bindparam, case, delete, func, select, update
 
 from poolwright.market.rows import (
     PARTY_COLUMNS,
@@ -27,7 +27,17 @@ from poolwright.market.rows import (
     Stale,
     pack_order,
 )
-from poolwright.market.schema import CATEGORIES, CHANGES, CURSORS, DEALS, ORDERS, OWNERS, PASSED, STAKES
+from poolwright.market.schema import (
+    CATEGORIES,
+    CHANGES,
+    CURSORS,
+    DEALS,
+    MEMBERS,
+    ORDERS,
+    OWNERS,
+    PASSED,
+    STAKES,
+)
 from poolwright.market.storage import (
     KEPT_CHANGES,
     Known,
@@ -147,6 +157,7 @@ class Turn:
                 for row in commit.owners.values()
             ],
         )
+        self._store_members(commit)
         self._upsert(DEALS, [_deal_values(row) for row in commit.deals])
         self._upsert(
             CATEGORIES,
@@ -164,6 +175,31 @@ class Turn:
             CHANGES, [{"number": row.number, "first": row.first, "body": row.body} for row in commit.changes]
         )
         self._advance(commit)
+
+    def _store_members(self, commit: Commit) -> None:
+        self._upsert(
+            MEMBERS,
+            [
+                {
+                    "restriction": row.pair[0],
+                    "account": row.pair[1],
+                    "membership": int(row.membership),
+                    "read_at": row.read_at,
+                }
+                for row in commit.members.values()
+                if row is not None
+            ],
+        )
+        unused = [pair for pair, row in commit.members.items() if row is None]
+        if unused:
+            self._connection.execute(
+                delete(MEMBERS).where(
+                    MEMBERS.c.chain_id == self._chain_id,
+                    MEMBERS.c.restriction == bindparam("of_group"),
+                    MEMBERS.c.account == bindparam("of_account"),
+                ),
+                [{"of_group": group, "of_account": account} for group, account in unused],
+            )
 
     def _advance(self, commit: Commit) -> None:
         """The chain's row, and what follows from its numbers."""
@@ -241,6 +277,7 @@ def _stale(connection: Connection, chain_id: int, above: BlockNumber) -> Stale:
     ]
     wallets = select(STAKES.c.wallet).where(STAKES.c.chain_id == chain_id, STAKES.c.read_at > above)
     resources = select(OWNERS.c.resource).where(OWNERS.c.chain_id == chain_id, OWNERS.c.read_at > above)
+    members = select(MEMBERS).where(MEMBERS.c.chain_id == chain_id, MEMBERS.c.read_at > above)
     deals = (
         select(DEALS.c.document)
         .where(DEALS.c.chain_id == chain_id, DEALS.c.block_number > above)
@@ -250,6 +287,9 @@ def _stale(connection: Connection, chain_id: int, above: BlockNumber) -> Stale:
         orders={row.listing.hash: row for row in rows},
         wallets=frozenset(Address(row.wallet) for row in connection.execute(wallets)),
         resources=frozenset(Address(row.resource) for row in connection.execute(resources)),
+        members=frozenset(
+            (Address(row.restriction), Address(row.account)) for row in connection.execute(members)
+        ),
         deals=tuple(row.document for row in connection.execute(deals)),
     )
 

@@ -6,6 +6,9 @@
     Transfer of an entry of a registry      its owner, if there are orders on it
     CreateCategory      stored
 
+Who belongs to a group changes without a log. So with each batch those memberships are read that requests came
+to depend on, and those that were read MEMBER_BLOCKS ago; so many at a time.
+
 One process of a market watches, under its term. A batch of logs is taken with the cursor in one turn, so a
 crash repeats or loses nothing. Which orders, wallets and resources a batch is about is decided in the turn,
 on the newest book: another process may have published an order since the batch was read; then more is read.
@@ -22,7 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 import structlog
@@ -34,7 +37,8 @@ from poolwright.chain.reads import CallReverted, HubReader, Question
 from poolwright.chain.rpc import Rpc, RpcError, back_off
 from poolwright.market.chain_market import ChainMarket
 from poolwright.market.clerk import Decision, Wish
-from poolwright.market.replica import Key, Replica
+from poolwright.market.groups import membership_fact, membership_question
+from poolwright.market.replica import Key, Replica, pair_of
 from poolwright.market.rewind import rewind
 from poolwright.market.rows import CategoryRow, DealRow
 from poolwright.market.steps import Dated, News, Step
@@ -177,10 +181,19 @@ class Watcher:
         ]
 
     async def _read(self, keys: list[Key], upto: BlockStamp) -> dict[Key, tuple[Any, BlockNumber]]:
-        of_hub = [key for key in keys if key[0] != "owner"]
+        of_hub = [key for key in keys if key[0] in ("stake", "consumed")]
         answers, at = await self._ask([_question(self._market.settings.hub, *key) for key in of_hub], upto)
         found = {key: (answer, at.number) for key, answer in zip(of_hub, answers, strict=True)}
+        found |= await self._read_members([key for key in keys if key[0] == "member"], upto)
         return found | await self._read_owners([key for key in keys if key[0] == "owner"], upto)
+
+    async def _read_members(self, keys: list[Key], upto: BlockStamp) -> dict[Key, tuple[Any, BlockNumber]]:
+        """What restrictions answer; None for one that answers nothing."""
+        if not keys:
+            return {}
+        questions = [membership_question(pair_of(name)) for _, name in keys]
+        answers, at = await self._at_or_newest(self._hub.ask_each, questions, upto)
+        return {key: (answer, at.number) for key, answer in zip(keys, answers, strict=True)}
 
     async def _read_owners(self, keys: list[Key], upto: BlockStamp) -> dict[Key, tuple[Any, BlockNumber]]:
         """Owners of resources; nobody for one that this branch of the chain does not have yet."""
@@ -195,15 +208,23 @@ class Watcher:
         return {key: (answer, at.number) for key, answer in zip(keys, answers, strict=True)}
 
     async def _ask(self, questions: list[Question[Any]], upto: BlockStamp) -> tuple[list[Any], BlockStamp]:
+        return await self._at_or_newest(self._hub.ask_all, questions, upto)
+
+    async def _at_or_newest(
+        self,
+        ask: Callable[[list[Question[Any]], BlockStamp], Awaitable[list[Any]]],
+        questions: list[Question[Any]],
+        upto: BlockStamp,
+    ) -> tuple[list[Any], BlockStamp]:
         try:
-            return await self._hub.ask_all(questions, upto), upto
+            return await ask(questions, upto), upto
         except Unavailable as problem:
             if problem.code != "block-missing":
                 raise
         newest = (await newest_header(self._rpc)).stamp
         if newest.number < upto.number:
             raise Unavailable("the node is behind the logs that it gave", code="node-lags")
-        return await self._hub.ask_all(questions, newest), newest
+        return await ask(questions, newest), newest
 
 
 class _Found:
@@ -226,6 +247,7 @@ class _Found:
         keys: dict[Key, None] = {("stake", wallet): None for wallet in self._wallets}
         keys |= {("consumed", name): None for name in self._orders}
         keys |= {key: None for key, at in replica.ahead.items() if at <= self._upto}
+        keys |= dict.fromkeys(replica.members_due(self._upto))
         return [key for key in keys if _is_held(replica.book, *key)]
 
     def facts(
@@ -251,6 +273,8 @@ class _Found:
                 case "stake" if at >= replica.stake_read_at.get(Address(name), 0):
                     account: Account = answer
                     facts.append((StakeRead(wallet=Address(name), stake=account.stake), at))
+                case "member" if at >= replica.member_read_at.get(pair_of(name), 0):
+                    facts.append((membership_fact(pair_of(name), answer), at))
                 case _:
                     pass
         return tuple(facts)
@@ -297,6 +321,8 @@ def _is_held(book: Book, what: str, name: bytes) -> bool:
             return OrderHash(Hash32(name)) in book
         case "stake":
             return book.stake(Address(name)) is not None
+        case "member":
+            return book.depends_on(pair_of(name))
         case _:
             return book.owner(Address(name)) is not None
 

@@ -227,6 +227,10 @@ class Book:
         """What restrictions answered as last read, for the pairs that requests depend on."""
         return self._members.known
 
+    def depends_on(self, pair: Pair) -> bool:
+        """Whether a request depends on what this restriction answers about this account."""
+        return self._members.is_used(pair)
+
     def memberships(self) -> Memberships:
         """The same, for who asks whether one order serves another."""
         return Memberships(self._members.known)

@@ -107,6 +107,10 @@ class UsedMemberships:
         self._loose: dict[Pair, None] = {}
         """Pairs that may not be in use any more."""
 
+    def is_used(self, pair: Pair) -> bool:
+        """Whether a verdict depends on it."""
+        return pair in self._users
+
     def tell(self, pair: Pair, membership: Membership) -> Iterable[OrderHash]:
         """Note what was read; returns the requests to look at again."""
         before = self.known.get(pair)

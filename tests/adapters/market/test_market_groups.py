@@ -1,4 +1,4 @@
-"""Orders restricted to a group: for whom they are shown and matched is what the group's contract says."""
+"""Orders restricted to a group: whom they are shown to, matched with and serve is what its contract says."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import pytest
 
 from conftest import MANAGER, PROVIDER, REQUESTER, Chain, Client
 from poolwright.devnet.toolchain import artifact
+from poolwright.market.replica import MEMBER_BLOCKS
 from poolwright.poco import abi, calls
 from poolwright.poco.orders import NULL_DATASETORDER
+from poolwright.poco.records import OrderOperation
 from poolwright.poco.types import Address, Hash32
 
 pytestmark = pytest.mark.chain
@@ -96,6 +98,46 @@ async def test_a_request_for_a_group_of_pools_is_matched_with_a_member(
     found = (await market.ok("/match", **wish))["match"]
     assert found["workerpoolorder"]["orderHash"] == str(chain.hash(pool))
     assert (await market.ok("/match", **{**wish, "workerpool": str(PROVIDER)}))["match"] is None
+
+
+async def test_a_request_is_taken_when_its_requester_is_a_member_and_lives_as_long(
+    chain: Chain, market: Client, group: Address
+) -> None:
+    app, request = chain.app_order(requesterrestrict=group), chain.request_order()
+    await market.published(app, PROVIDER)
+
+    assert "No apporder published" in await market.refused(request, REQUESTER)
+    join(chain, group, REQUESTER)
+    await market.published(request, REQUESTER)
+    await market.until(request, status="open")
+
+    code = chain.node.call("eth_getCode", str(group), "latest")
+    chain.node.call("anvil_setCode", str(group), "0x")  # the official group lets nobody leave
+    chain.node.call("anvil_mine", hex(MEMBER_BLOCKS))
+    await market.until(request, status="dead")
+    chain.node.call("anvil_setCode", str(group), code)
+    chain.node.call("anvil_mine", hex(MEMBER_BLOCKS))
+    await market.until(request, status="open")
+
+    pool = chain.pool_order()
+    chain.send(PROVIDER, chain.contracts.hub, calls.match_orders(app, NULL_DATASETORDER, pool, request))
+    await market.until(request, status="filled")
+
+
+async def test_a_request_that_lost_its_app_order_comes_back_with_one_for_its_group(
+    chain: Chain, market: Client, group: Address
+) -> None:
+    join(chain, group, REQUESTER)
+    app, request = chain.app_order(), chain.request_order()
+    await market.published(app, PROVIDER)
+    await market.published(request, REQUESTER)
+    chain.send(PROVIDER, chain.contracts.hub, calls.manage_app_order(app, OrderOperation.CLOSE))
+    await market.until(request, status="dead")
+
+    await market.published(chain.app_order(requesterrestrict=group), PROVIDER)
+    chain.node.call("anvil_mine", "0x1")
+
+    await market.until(request, status="open")
 
 
 async def test_a_contract_that_is_no_group_harms_nobody(chain: Chain, market: Client) -> None:

@@ -23,6 +23,7 @@ from poolwright.market.rows import (
     Commit,
     DealQuery,
     DealRow,
+    MemberRow,
     OrderRow,
     OwnerRow,
     StakeRow,
@@ -30,6 +31,7 @@ from poolwright.market.rows import (
 )
 from poolwright.market.storage import KEPT_CHANGES, Known, Storage, StorageFailed
 from poolwright.market.turns import KEPT_BLOCKS, Turn
+from poolwright.orderbook.groups import Membership
 from poolwright.orderbook.listing import Block, Kind, Listing, Status, order_of
 from poolwright.poco.errors import InputError
 from poolwright.poco.types import BlockHash, BlockNumber, BlockStamp, DealId, NRlc, Timestamp
@@ -172,7 +174,18 @@ def test_cursor_and_facts_survive_a_new_start(url: str) -> None:
     assert (started.start_block, started.cursor) == (5, None)
     stake = StakeRow(wallet=address("w"), stake=NRlc(9), read_at=BlockNumber(7))
     owner = OwnerRow(resource=address("pool"), owner=address("w"), read_at=BlockNumber(6))
-    store(storage, stakes={stake.wallet: stake}, owners={owner.resource: owner}, cursor=stamp(7))
+    members = [
+        MemberRow(pair=(address("group"), address(f"w{each}")), membership=each, read_at=BlockNumber(6))
+        for each in Membership
+    ]
+    store(
+        storage,
+        stakes={stake.wallet: stake},
+        owners={owner.resource: owner},
+        members={each.pair: each for each in members},
+        cursor=stamp(7),
+    )
+    store(storage, members={members[0].pair: None, (address("never"), address("stored")): None})
     storage.close()
 
     again = Storage.open(url)
@@ -181,6 +194,7 @@ def test_cursor_and_facts_survive_a_new_start(url: str) -> None:
     assert (found.start_block, found.cursor) == (5, stamp(7))
     snapshot = again.snapshot(CHAIN)
     assert (snapshot.stakes, snapshot.owners, snapshot.cursor) == ([stake], [owner], stamp(7))
+    assert sorted(snapshot.members, key=lambda each: each.membership) == members[1:]
     with pytest.raises(InputError, match="holds chain 31337 of another hub"):
         again.begin_chain(CHAIN, address("another hub"), None)
     again.close()
@@ -295,8 +309,17 @@ def test_what_was_read_above_a_block_is_found_and_rolled_back(storage: Storage) 
     owners = [
         OwnerRow(resource=address(f"p{at}"), owner=address("w"), read_at=BlockNumber(at)) for at in (7, 9)
     ]
+    members = [
+        MemberRow(
+            pair=(address("group"), address(f"w{at}")),
+            membership=Membership.MEMBER,
+            read_at=BlockNumber(at),
+        )
+        for at in (7, 8)
+    ]
     store(
         storage,
+        members={each.pair: each for each in members},
         orders=[
             row(old, read_at=7),
             row(filled, Status.FILLED, read_at=8),
@@ -320,6 +343,7 @@ def test_what_was_read_above_a_block_is_found_and_rolled_back(storage: Storage) 
 
     assert set(stale.orders) == {filled.hash, dead.hash}
     assert (stale.wallets, stale.resources) == ({address("w8")}, {address("p9")})
+    assert stale.members == {members[1].pair}
     assert stale.deals == ('{"n":8}',)
     assert storage.deals(CHAIN, DealQuery(parties={}), skip=0, count=9) == (['{"n":7}'], 1)
     assert storage.categories(CHAIN, least=0, most=None, skip=0, count=9) == (["7"], 1)
