@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
-from conftest import MANAGER, PROVIDER, REQUESTER, Chain, Client
+from conftest import MANAGER, PROVIDER, REQUESTER, Chain, Client, settings_of
 from poolwright.devnet.toolchain import artifact
+from poolwright.market import service
 from poolwright.market.replica import MEMBER_BLOCKS
 from poolwright.poco import abi, calls
 from poolwright.poco.orders import NULL_DATASETORDER
@@ -138,6 +141,34 @@ async def test_a_request_that_lost_its_app_order_comes_back_with_one_for_its_gro
     chain.node.call("anvil_mine", "0x1")
 
     await market.until(request, status="open")
+
+
+async def test_memberships_of_a_lost_branch_are_read_again_and_outlive_a_restart(
+    chain: Chain, group: Address, tmp_path: Path
+) -> None:
+    config = settings_of(chain, f"sqlite:///{tmp_path}/market.db")
+    request = chain.request_order()
+    async with aiohttp.ClientSession() as http, service.serving(config) as running:
+        market = Client(http=http, url=running.url, chain=chain)
+        await market.published(chain.app_order(requesterrestrict=group), PROVIDER)
+        await market.until_watched(chain.node)
+        join(chain, group, REQUESTER)
+        await market.published(request, REQUESTER)
+        await market.until_watched(chain.node)
+
+        chain.node.call("anvil_reorg", 1, [])
+        await market.until(request, status="dead")
+
+        join(chain, group, REQUESTER)
+        chain.node.call("anvil_mine", hex(MEMBER_BLOCKS))
+        await market.until(request, status="open")
+        await market.until_watched(chain.node)
+        running.stop()
+
+    async with aiohttp.ClientSession() as http, service.serving(config) as running:
+        market = Client(http=http, url=running.url, chain=chain)
+        assert (await market.order(request))["status"] == "open"
+        running.stop()
 
 
 async def test_a_contract_that_is_no_group_harms_nobody(chain: Chain, market: Client) -> None:
