@@ -119,6 +119,7 @@ async def _lead(
         Heads(rpc, confirmations=config.chain.confirmations, poll_seconds=poll_seconds(config.chain))
     )
     await heads.beyond(None)
+    hub.keep_up_with(lambda: heads.current)
     cursor = await _cursor(store)
     metrics, progress = SchedulerMetrics(), ChainProgress(cursor)
     clock = LogsClock(cursor.timestamp if cursor else Timestamp(0))

@@ -87,6 +87,7 @@ async def work(
             Heads(rpc, confirmations=config.chain.confirmations, poll_seconds=poll_seconds(config.chain))
         )
         await heads.beyond(None)
+        hub.keep_up_with(lambda: heads.current)
         clock = HeadsClock(heads)
         journal = StoreTxJournal(store)
         sender = await transaction_sender(stack, rpc, wallet, heads, journal, config.chain)

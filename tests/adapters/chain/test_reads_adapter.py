@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from poolwright.chain.blocks import check_chain, newest_header
 from poolwright.chain.reads import CallReverted, HubReader
 from poolwright.chain.rpc import Rpc
-from poolwright.devnet.anvil import CHAIN_ID
+from poolwright.devnet.anvil import CHAIN_ID, Anvil
 from poolwright.devnet.contracts import Deployment
+from poolwright.poco import calls
 from poolwright.poco.errors import InputError, Unavailable
 from poolwright.poco.records import Account, ContributionStatus, TaskStatus
 from poolwright.poco.types import (
@@ -21,6 +24,7 @@ from poolwright.poco.types import (
     OrderHash,
     TaskId,
 )
+from rpc_proxy import Proxy
 
 pytestmark = pytest.mark.chain
 
@@ -93,3 +97,29 @@ async def test_a_block_that_the_node_never_gets_is_unavailable(
     ahead = BlockStamp(BlockNumber(head.number + 1000), head.hash, head.timestamp)
     with pytest.raises(Unavailable, match="does not have block"):
         await reader.score(NOBODY, ahead)
+
+
+async def test_no_answer_is_taken_from_a_node_that_is_behind_the_known_head(
+    rpc: Rpc, anvil: Anvil, contracts: Deployment
+) -> None:
+    """As behind a provider's one URL, where some of many nodes lag."""
+    proxy = Proxy(anvil.url)
+    async with Rpc(await proxy.start()) as door, asyncio.timeout(40):
+        reader = HubReader(door, contracts.hub)
+        asked = contracts.rlc, contracts.deployer, contracts.hub
+        await proxy.break_down("stale")
+        data = "0x" + calls.approve(contracts.hub, NRlc(7)).hex()
+        await rpc.call(
+            "eth_sendTransaction", {"from": str(contracts.deployer), "to": str(contracts.rlc), "data": data}
+        )
+        head = (await newest_header(rpc)).stamp
+        assert await reader.allowance(*asked) == 0
+
+        reader.keep_up_with(lambda: head)
+        answer = asyncio.create_task(reader.allowance(*asked))
+        while proxy.shown["stale"] < 3:  # noqa: ASYNC110  asked again and again
+            await asyncio.sleep(0.01)
+        assert not answer.done()
+        proxy.fault = "none"
+        assert await answer == 7
+    await proxy.close()
