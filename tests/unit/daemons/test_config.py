@@ -61,7 +61,7 @@ def test_missing_or_empty_variable_of_the_worker_is_named(name: str) -> None:
         ("IEXEC_CHAIN_ID", "0", "a whole number of at least 1"),
         ("IEXEC_CHAIN_ID", "--1", "a whole number of at least 1"),
         ("IEXEC_CHAIN_ID", "²", "a whole number of at least 1"),
-        ("IEXEC_BLOCKCHAIN_NODE_ADDRESS", "localhost:8545", "URLs such as http://host:8545"),
+        ("IEXEC_BLOCKCHAIN_NODE_ADDRESS", "localhost:8545", "one or more URLs such as http://host:port"),
         ("IEXEC_CORE_PORT", "-1", "a whole number from 0 to 65535"),
         ("IEXEC_CORE_PORT", "65536", "a whole number from 0 to 65535"),
         ("IEXEC_HUB_ADDRESS", "0x12", "an address"),
