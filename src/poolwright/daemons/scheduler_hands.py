@@ -36,7 +36,8 @@ from poolwright.scheduler.effects import (
     VerifyUpload,
     identity,
 )
-from poolwright.scheduler.events import PoolEvent, SubmissionFailed, UploadMissing, UploadVerified
+from poolwright.scheduler.events import PoolEvent
+from poolwright.scheduler.outcomes import given_up, submission_failed, upload_checked
 from poolwright.store.port import EffectId
 from poolwright.wire.messages import Abort, Complete, Instruction, Reveal, Start, Upload
 from poolwright.wire.uploads import result_link
@@ -104,14 +105,7 @@ class SchedulerHands:
 
     def gave_up(self, effect: Effect, error: PoolwrightError) -> Sequence[PoolEvent]:
         """The outcome of an effect that stayed unavailable for too long."""
-        at = self._chain_now()
-        match effect:
-            case Submit():
-                return self._failed(effect, str(error))
-            case VerifyUpload(task_id=task_id, worker=worker):
-                return [UploadMissing(at=at, task_id=task_id, worker=worker, reason=str(error))]
-            case _:
-                raise InvariantBroken(f"{type(effect).__name__} cannot be given up")
+        return [given_up(effect, error, self._chain_now())]
 
     async def _submit(self, effect: Submit) -> Sequence[PoolEvent]:
         while True:
@@ -120,18 +114,7 @@ class SchedulerHands:
             except OverBudget:  # the chain is looked at again before the next try: that ends it at last
                 await asyncio.sleep(HELD_SECONDS)
             else:
-                return self._failed(effect, failure) if failure else []
-
-    def _failed(self, effect: Submit, reason: str) -> Sequence[PoolEvent]:
-        return [
-            SubmissionFailed(
-                at=self._chain_now(),
-                task_id=effect.task_id,
-                submission=effect.submission,
-                attempt=effect.attempt,
-                reason=reason,
-            )
-        ]
+                return [submission_failed(effect, failure, self._chain_now())] if failure else []
 
     async def _verify(self, effect: VerifyUpload) -> Sequence[PoolEvent]:
         at = self._chain_now()
@@ -148,14 +131,7 @@ class SchedulerHands:
                 f"result repository at {self._results_url}: {problem}", code="results"
             ) from problem
         link = None if cid is None else result_link(cid).decode()
-        if link is None or link != effect.link:
-            reason = f"result repository: expected {effect.link}, got {link or 'nothing'}"
-            return [UploadMissing(at=at, task_id=effect.task_id, worker=effect.worker, reason=reason)]
-        return [
-            UploadVerified(
-                at=at, task_id=effect.task_id, worker=effect.worker, link=link, callback=effect.callback
-            )
-        ]
+        return [upload_checked(effect, link, at)]
 
 
 def tx_lane_of(submission: Submission) -> str:

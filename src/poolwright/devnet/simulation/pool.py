@@ -43,13 +43,11 @@ from poolwright.poco.types import Address, BlockStamp, DealId, Hash32, WorkerAdd
 from poolwright.scheduler.effects import Effect, Submission, Submit, TellWorker, VerifyUpload
 from poolwright.scheduler.events import (
     PoolEvent,
-    SubmissionFailed,
-    UploadMissing,
-    UploadVerified,
     WorkerConnected,
     WorkerReported,
     WorkerWentSilent,
 )
+from poolwright.scheduler.outcomes import given_up, submission_failed, upload_checked
 from poolwright.scheduler.pool import Pool
 from poolwright.wire.messages import Confirm, Heartbeat, Hello, Instructed, Reported, Welcome, WorkerMessage
 from poolwright.wire.uploads import result_link
@@ -170,13 +168,7 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
                 raise InvariantBroken(f"{type(effect).__name__} is a message and is not carried out")
 
     def gave_up(self, effect: Effect, error: PoolwrightError) -> Sequence[PoolEvent]:
-        match effect:
-            case Submit():
-                return self._failed(effect, str(error))
-            case VerifyUpload(task_id=task_id, worker=worker):
-                return [UploadMissing(at=self.now(), task_id=task_id, worker=worker, reason=str(error))]
-            case _:
-                raise InvariantBroken(f"{type(effect).__name__} cannot be given up")
+        return [given_up(effect, error, self.now())]
 
     def _submit(self, effect: Submit) -> Work[PoolEvent]:
         task = self.node.task(effect.task_id)
@@ -184,7 +176,7 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
             return []
         obstacle = obstacle_to(effect.submission, task, self.now())
         if obstacle:
-            return self._failed(effect, obstacle)
+            return [submission_failed(effect, obstacle, self.now())]
         key = f"{effect.submission}:{effect.task_id}:{effect.attempt}"
         if effect.submission is not Submission.FINALIZE and self.chance.hits("front_runs"):
             self._observer.front_run(effect)
@@ -193,33 +185,15 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
         except (TxReverted, OutOfGas) as problem:
             if is_satisfied(effect.submission, self.node.task(effect.task_id)):
                 return []
-            return self._failed(effect, str(problem))
+            return [submission_failed(effect, str(problem), self.now())]
         return []
-
-    def _failed(self, effect: Submit, reason: str) -> Sequence[PoolEvent]:
-        return [
-            SubmissionFailed(
-                at=self.now(),
-                task_id=effect.task_id,
-                submission=effect.submission,
-                attempt=effect.attempt,
-                reason=reason,
-            )
-        ]
 
     def _verify(self, effect: VerifyUpload) -> Work[PoolEvent]:
         at = self.now()
         yield self.pause(self.chance.of("hands").randint(5, 500))
         cid = self._repository.look_up(effect.task_id)
         link = None if cid is None else result_link(cid).decode()
-        if link is None or link != effect.link:
-            reason = f"result repository: expected {effect.link}, got {link or 'nothing'}"
-            return [UploadMissing(at=at, task_id=effect.task_id, worker=effect.worker, reason=reason)]
-        return [
-            UploadVerified(
-                at=at, task_id=effect.task_id, worker=effect.worker, link=link, callback=effect.callback
-            )
-        ]
+        return [upload_checked(effect, link, at)]
 
     # --- sessions -----------------------------------------------------------------------------------------
 
