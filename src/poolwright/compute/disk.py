@@ -1,4 +1,7 @@
-"""How much an untrusted app wrote, and making its folders: never follows a link it left behind."""
+"""The worker's disk: making the app's folders, how much it wrote, removing it; and a disk that refuses.
+
+Never follows a link that an untrusted app left behind.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,31 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from poolwright.poco.errors import Unavailable
 
 ENTRY_BYTES = 256
 """What an entry counts at least, so that a million empty files are not free."""
+
+
+class DiskUnavailable(Unavailable):
+    """The worker's disk is full or broken, or its folder cannot be used."""
+
+
+@contextmanager
+def disk_at(path: Path) -> Iterator[None]:
+    """What is done at a path here. Raises DiskUnavailable for what the system refuses: room may come back."""
+    try:
+        yield
+    except (OSError, subprocess.CalledProcessError) as problem:
+        raise DiskUnavailable(
+            f"cannot use {path}",
+            got=str(problem),
+            next_step="free space in the worker's folder, and see that the worker may write there",
+        ) from problem
 
 
 def size_of(folder: Path) -> int:
@@ -60,7 +84,10 @@ def give_back(folder: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Delete a task's folder, whatever modes the app left on it; a folder that is gone is fine."""
+    """Delete a task's folder, whatever modes the app left on it; a folder that is gone is fine.
+
+    Raises OSError or subprocess.CalledProcessError.
+    """
     give_back(folder)
     try:
         if folder.exists():

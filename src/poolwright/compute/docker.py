@@ -22,7 +22,7 @@ from aiodocker import Docker, DockerError
 from aiodocker.containers import DockerContainer
 
 from poolwright.compute import answers
-from poolwright.compute.disk import give_to, size_of
+from poolwright.compute.disk import disk_at, give_to, size_of
 from poolwright.compute.hardening import (
     LABEL_NETWORK,
     LABEL_TASK,
@@ -227,7 +227,8 @@ class DockerEngine:
             self._read_log(container.id, spec.limits.log_bytes),
             asyncio.to_thread(size_of, spec.output_dir),
         )
-        stdout_tail, stderr_tail = splitter.write(spec.log_dir)
+        with disk_at(spec.log_dir):
+            stdout_tail, stderr_tail = splitter.write(spec.log_dir)
         state = shown["State"]
         started_at, finished_at = _seconds(state["StartedAt"]), _seconds(state["FinishedAt"])
         exit_code = int(state["ExitCode"])

@@ -24,10 +24,11 @@ from pathlib import Path
 
 import aiohttp
 
+from poolwright.compute.disk import DiskUnavailable
 from poolwright.compute.environment import dataset_file_name, input_file_name
 from poolwright.compute.multiaddr import sources
 from poolwright.compute.port import GIB
-from poolwright.poco.errors import InputError, Unavailable
+from poolwright.poco.errors import InputError
 from poolwright.poco.types import Address, Hash32
 
 CHUNK_BYTES = 1 << 16
@@ -184,7 +185,7 @@ async def _download(
     except (aiohttp.ClientError, TimeoutError) as problem:
         raise _Failed(str(problem) or type(problem).__name__, again=_may_pass(problem)) from problem
     except OSError as problem:
-        raise Unavailable(
+        raise DiskUnavailable(
             f"cannot write {part}", got=str(problem), next_step="free space in the worker's folder"
         ) from problem
     if checksum is not None and digest.digest() != checksum:

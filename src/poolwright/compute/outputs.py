@@ -26,10 +26,10 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from poolwright.compute.disk import give_back, remove_tree
+from poolwright.compute.disk import DiskUnavailable, give_back, remove_tree
 from poolwright.compute.logs import STDERR, STDOUT
 from poolwright.compute.port import IEXEC_OUT
-from poolwright.poco.errors import InputError, Unavailable
+from poolwright.poco.errors import InputError
 from poolwright.poco.results import callback_digest, directory_digest, file_digest
 from poolwright.poco.types import Hash32
 
@@ -118,7 +118,7 @@ def write_archive(output_dir: Path, archive: Path) -> Archive:
     """Zip the regular files of the result; the same files give the same bytes. Blocking; streams.
 
     Written beside its place and renamed, so that an archive that is there is complete. Raises NotArchivable
-    for names or numbers of files that the result repository refuses, Unavailable when the disk is full.
+    for names or numbers of files that the result repository refuses, DiskUnavailable when the disk is full.
     """
     give_back(output_dir)
     files = sorted(_regular_files(output_dir))
@@ -134,7 +134,7 @@ def write_archive(output_dir: Path, archive: Path) -> Archive:
                 _add(out, name, path)
         unfinished.replace(archive)
     except OSError as problem:
-        raise Unavailable(
+        raise DiskUnavailable(
             f"cannot write {archive}", got=str(problem), next_step="free space in the worker's folder"
         ) from problem
     finally:

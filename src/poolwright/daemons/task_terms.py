@@ -14,13 +14,15 @@ from typing import Final
 from poolwright.chain.gas import GasPolicy
 from poolwright.chain.reads import HubReader
 from poolwright.poco.authorization import verify_authorization
-from poolwright.poco.deadlines import contribution_deadline, final_deadline
+from poolwright.poco.deadlines import contribution_deadline, final_deadline, is_revealable
 from poolwright.poco.errors import PeerError
 from poolwright.poco.records import Account, Contribution, ContributionStatus, OnchainTask, TaskStatus
+from poolwright.poco.results import result_hash, result_seal
 from poolwright.poco.tags import TEE
 from poolwright.poco.types import Address, Hash32, NRlc, TaskId, Timestamp, WorkerAddress
 from poolwright.wire.messages import Start
 from poolwright.wire.statuses import ReplicateStatus
+from poolwright.worker.effects import CheckReveal
 from poolwright.worker.terms import Terms
 
 S = ReplicateStatus
@@ -169,6 +171,35 @@ def obstacle_to_contribution(
         )
         return Refusal(status=S.CANT_CONTRIBUTE_SINCE_STAKE_TOO_LOW, cause="STAKE_TOO_LOW", message=message)
     return None
+
+
+def obstacle_to_reveal(
+    effect: CheckReveal,
+    task: OnchainTask,
+    contribution: Contribution,
+    *,
+    worker: WorkerAddress,
+    now: Timestamp,
+) -> str:
+    """Why the chain would refuse the worker's reveal now, or nothing: also when it stands there already.
+
+    Source: contract `reveal`; the consensus must be ours, hash and seal must fit the digest.
+    """
+    if contribution.status is ContributionStatus.PROVED:
+        return ""
+    if task.status is not TaskStatus.REVEALING:
+        return f"task status: expected REVEALING, got {task.status.name}"
+    if not is_revealable(task, now):
+        return f"reveals closed at {task.reveal_deadline}, the chain is at {now}"
+    if contribution.status is not ContributionStatus.CONTRIBUTED:
+        return f"our contribution: expected CONTRIBUTED, got {contribution.status.name}"
+    ours = result_hash(effect.task_id, effect.digest)
+    seal = result_seal(worker, effect.task_id, effect.digest)
+    if ours != task.consensus:
+        return f"the consensus is {task.consensus}, our result's hash {ours}"
+    if (contribution.result_hash, contribution.result_seal) != (ours, seal):
+        return "our contribution on the chain is of another result than the one kept here"
+    return ""
 
 
 def read_params(params: str) -> tuple[str, tuple[str, ...]]:

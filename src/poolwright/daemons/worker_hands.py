@@ -30,7 +30,7 @@ from poolwright.chain.reads import HubReader
 from poolwright.chain.sender import OutOfGas, Receipt, TxJournal, TxRequest, TxReverted, TxSender
 from poolwright.chain.wallet import Wallet
 from poolwright.compute import outputs
-from poolwright.compute.disk import remove_tree
+from poolwright.compute.disk import disk_at, remove_tree
 from poolwright.compute.environment import app_environment, split_arguments
 from poolwright.compute.inputs import DataUnavailable, DownloadPolicy, fetch_dataset, fetch_input_files
 from poolwright.compute.port import Engine, ImageUnavailable, Limits, RunEnded, RunReason, RunSpec
@@ -41,14 +41,14 @@ from poolwright.daemons.task_terms import (
     Refusal,
     Standing,
     obstacle_to_contribution,
+    obstacle_to_reveal,
     read_standing,
     read_terms,
 )
 from poolwright.daemons.together import Latest
 from poolwright.poco import calls
-from poolwright.poco.deadlines import is_revealable
 from poolwright.poco.errors import InputError, InvariantBroken, PoolwrightError, Unavailable
-from poolwright.poco.records import ContributionStatus, TaskStatus
+from poolwright.poco.records import ContributionStatus
 from poolwright.poco.results import result_hash, result_seal
 from poolwright.poco.types import NRlc, TaskId, Timestamp, WorkerAddress
 from poolwright.serving.http import explanation
@@ -93,6 +93,7 @@ from poolwright.worker.events import (
     DataDownloadFailed,
     Event,
     FailureDescribed,
+    FailureNotDescribed,
     Result,
     ResultUploaded,
     ResultUploadFailed,
@@ -103,6 +104,7 @@ from poolwright.worker.events import (
     TaskPurged,
     TaskRefused,
 )
+from poolwright.worker.outcomes import given_up
 from poolwright.worker.terms import Terms
 
 log = structlog.get_logger(__name__)
@@ -112,9 +114,14 @@ SCHEDULER_LANE: Final = "scheduler"
 COMPUTE_LANE: Final = "compute"
 CHAIN_LANE: Final = "chain"
 FILES_LANE: Final = "files"
+PURGE_LANE: Final = "purge"
+"""Apart from the other work on files, which may take an hour: a purge frees a slot."""
 CHAIN_WIDTH: Final = 64
 FILES_WIDTH: Final = 8
+PURGE_WIDTH: Final = 8
 
+STOP_SECONDS: Final = 120.0
+"""How long a run that was stopped may take to end; the engine gives a killed container half of it."""
 AUTHORIZATION_SECONDS: Final = 900
 UPLOAD_TIMEOUT: Final = aiohttp.ClientTimeout(total=3600, sock_connect=10, sock_read=120)
 UPLOAD_CHUNK_BYTES: Final = 1 << 18
@@ -133,6 +140,7 @@ _PROBLEMS: Final[Mapping[type[Event], str]] = {
     AppDownloadFailed: "app not downloaded",
     DataDownloadFailed: "data not downloaded",
     AppComputeFailed: "app failed",
+    FailureNotDescribed: "failure not described",
     ContributionChecked: "cannot contribute",
     ContributionFailed: "contribution failed",
     RevealChecked: "cannot reveal",
@@ -143,7 +151,17 @@ _PROBLEMS: Final[Mapping[type[Event], str]] = {
 
 def lanes_of(config: WorkerConfig) -> Mapping[str, int]:
     """How many effects of each lane are carried out side by side; reports are messages."""
-    return {COMPUTE_LANE: config.slots, CHAIN_LANE: CHAIN_WIDTH, FILES_LANE: FILES_WIDTH}
+    return lane_widths(config.slots)
+
+
+def lane_widths(slots: int) -> Mapping[str, int]:
+    """The same for so many slots."""
+    return {
+        COMPUTE_LANE: slots,
+        CHAIN_LANE: CHAIN_WIDTH,
+        FILES_LANE: FILES_WIDTH,
+        PURGE_LANE: PURGE_WIDTH,
+    }
 
 
 class WorkerHands:
@@ -176,6 +194,8 @@ class WorkerHands:
         self._mailbox = mailbox
         self._results_url = results_url
         self._logs = logs
+        self._runs: dict[TaskId, asyncio.Event] = {}
+        """Set at the end of the run that is under way."""
         self._unpaid: set[TaskId] = set()
         """Tasks taken by this process whose contribution is not mined yet."""
         self._policy = DownloadPolicy(
@@ -192,8 +212,10 @@ class WorkerHands:
                 return COMPUTE_LANE
             case DownloadApp() | DownloadData() | DescribeFailure():
                 return FILES_LANE
-            case DeliverResult() | UploadResult() | Purge():
+            case DeliverResult() | UploadResult():
                 return FILES_LANE
+            case Purge():
+                return PURGE_LANE
             case DescribeTask() | CheckContribution() | CheckReveal():
                 return CHAIN_LANE
             case SubmitContribute() | SubmitContributeAndFinalize() | SubmitReveal():
@@ -215,7 +237,9 @@ class WorkerHands:
         return [_told(event) for event in await self._carry_out(effect)]
 
     def gave_up(self, effect: Effect, error: PoolwrightError) -> Sequence[Event]:
-        return [_told(event) for event in self._given_up(effect, error)]
+        if isinstance(effect, Purge):
+            log.error("task not purged", task=str(effect.task_id), reason=str(error))
+        return [_told(given_up(effect, error, self._now()))]
 
     async def _carry_out(self, effect: Effect) -> Sequence[Event]:
         match effect:
@@ -247,39 +271,6 @@ class WorkerHands:
                 return [await self._purge(effect)]
             case Report():
                 raise InvariantBroken("a report is a message and is not carried out")
-            case _:
-                assert_never(effect)
-
-    def _given_up(self, effect: Effect, error: PoolwrightError) -> Sequence[Event]:
-        """The outcome of an effect that could not be carried out, however often it was tried."""
-        at, task_id, why = self._now(), effect.task_id, str(error)
-        match effect:
-            case DescribeTask():
-                refusal = Refusal(status=S.FAILED, cause="CHAIN_UNREACHABLE", message=why)
-                return [self._refused(task_id, refusal)]
-            case DownloadApp():
-                cause = "APP_IMAGE_DOWNLOAD_FAILED"
-                return [AppDownloadFailed(at=at, task_id=task_id, cause=cause, message=why)]
-            case DownloadData():
-                return [DataDownloadFailed(at=at, task_id=task_id, cause=error.code, message=why)]
-            case Compute():
-                return [self._compute_failed(task_id, "APP_COMPUTE_FAILED", why)]
-            case DescribeFailure() | CheckContribution():
-                verdict = S.CANT_CONTRIBUTE_SINCE_TASK_NOT_ACTIVE
-                return [ContributionChecked(at=at, task_id=task_id, verdict=verdict, message=why)]
-            case SubmitContribute() | SubmitContributeAndFinalize():
-                return [ContributionFailed(at=at, task_id=task_id, status=S.CONTRIBUTE_FAILED, message=why)]
-            case CheckReveal():
-                return [RevealChecked(at=at, task_id=task_id, can_reveal=False, message=why)]
-            case SubmitReveal():
-                return [RevealFailed(at=at, task_id=task_id, status=S.REVEAL_FAILED, message=why)]
-            case DeliverResult() | UploadResult():
-                return [ResultUploadFailed(at=at, task_id=task_id, message=why)]
-            case Purge():
-                log.error("task not purged", task=str(task_id), reason=why)
-                return [TaskPurged(at=at, task_id=task_id)]
-            case Report():
-                raise InvariantBroken("a report cannot be given up")
             case _:
                 assert_never(effect)
 
@@ -321,12 +312,13 @@ class WorkerHands:
 
     async def _download_data(self, effect: DownloadData) -> Event:
         terms, folder = effect.terms, self._folder(effect.task_id) / "input"
-        folder.mkdir(parents=True, exist_ok=True)
         try:
-            await fetch_dataset(
-                terms.dataset, terms.dataset_location, terms.dataset_checksum, folder, self._policy
-            )
-            await fetch_input_files(terms.input_files, folder, self._policy)
+            with disk_at(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                await fetch_dataset(
+                    terms.dataset, terms.dataset_location, terms.dataset_checksum, folder, self._policy
+                )
+                await fetch_input_files(terms.input_files, folder, self._policy)
         except DataUnavailable as problem:
             return DataDownloadFailed(
                 at=self._now(), task_id=effect.task_id, cause=problem.code, message=str(problem)
@@ -336,11 +328,13 @@ class WorkerHands:
     async def _compute(self, effect: Compute) -> Sequence[Event]:
         task_id, folder = effect.task_id, self._folder(effect.task_id)
         try:
-            spec = self._run_spec(effect)
+            with disk_at(folder):
+                spec = self._run_spec(effect)
         except InputError as problem:
             return [self._compute_failed(task_id, "TASK_DESCRIPTION_INVALID", str(problem))]
         try:
-            ended = await self._engine.run(spec)
+            with disk_at(folder):
+                ended = await self._run(spec)
         except ImageUnavailable as problem:
             return [self._compute_failed(task_id, "APP_NOT_FOUND_LOCALLY", str(problem))]
         self._pass_on_logs(task_id, ended)
@@ -350,7 +344,8 @@ class WorkerHands:
             why = ended.explain(spec.limits)
             return [self._compute_failed(task_id, _CAUSES[ended.reason], why, ended)]
         try:
-            result = await asyncio.to_thread(self._take_result, folder, effect.terms)
+            with disk_at(folder):
+                result = await asyncio.to_thread(self._take_result, folder, effect.terms)
         except (outputs.NoDeterminismHash, outputs.NotArchivable) as problem:
             return [self._compute_failed(task_id, problem.code, str(problem), ended)]
         if len(result.callback) > MAX_CALLBACK_BYTES:
@@ -365,6 +360,15 @@ class WorkerHands:
                 milliseconds=_milliseconds(ended),
             )
         ]
+
+    async def _run(self, spec: RunSpec) -> RunEnded:
+        """Run the app; a purge meanwhile can wait for the end."""
+        ended = self._runs[spec.task_id] = asyncio.Event()
+        try:
+            return await self._engine.run(spec)
+        finally:
+            del self._runs[spec.task_id]
+            ended.set()
 
     def _pass_on_logs(self, task_id: TaskId, ended: RunEnded) -> None:
         try:
@@ -422,7 +426,8 @@ class WorkerHands:
             outputs.write_archive(folder / "output", folder / "result.zip")
             return Result(digest=computed.digest, callback=computed.callback)
 
-        result = await asyncio.to_thread(describe)
+        with disk_at(folder):
+            result = await asyncio.to_thread(describe)
         return FailureDescribed(at=self._now(), task_id=effect.task_id, result=result)
 
     # --- the contribution and the reveal ------------------------------------------------------------------
@@ -490,26 +495,10 @@ class WorkerHands:
         )
 
     async def _check_reveal(self, effect: CheckReveal) -> Event:
-        """Source: contract `reveal`; the consensus must be ours, hash and seal must fit the digest."""
         head = await self._heads.beyond(effect.reveal.block - 1)
         task = await self._hub.task(effect.task_id)
         contribution = await self._hub.contribution(effect.task_id, self._worker)
-        ours = result_hash(effect.task_id, effect.digest)
-        seal = result_seal(self._worker, effect.task_id, effect.digest)
-        if contribution.status is ContributionStatus.PROVED:
-            problem = ""
-        elif task.status is not TaskStatus.REVEALING:
-            problem = f"task status: expected REVEALING, got {task.status.name}"
-        elif not is_revealable(task, head.timestamp):
-            problem = f"reveals closed at {task.reveal_deadline}, the chain is at {head.timestamp}"
-        elif contribution.status is not ContributionStatus.CONTRIBUTED:
-            problem = f"our contribution: expected CONTRIBUTED, got {contribution.status.name}"
-        elif ours != task.consensus:
-            problem = f"the consensus is {task.consensus}, our result's hash {ours}"
-        elif (contribution.result_hash, contribution.result_seal) != (ours, seal):
-            problem = "our contribution on the chain is of another result than the one kept here"
-        else:
-            problem = ""
+        problem = obstacle_to_reveal(effect, task, contribution, worker=self._worker, now=head.timestamp)
         return RevealChecked(at=self._now(), task_id=effect.task_id, can_reveal=not problem, message=problem)
 
     async def _reveal(self, effect: SubmitReveal) -> Event:
@@ -593,9 +582,31 @@ class WorkerHands:
     async def _purge(self, effect: Purge) -> Event:
         self._unpaid.discard(effect.task_id)
         await self._engine.stop(effect.task_id)
+        await self._end_of_run(effect.task_id)
         await self._engine.forget(effect.task_id)
-        await asyncio.to_thread(remove_tree, self._folder(effect.task_id))
+        folder = self._folder(effect.task_id)
+        with disk_at(folder):
+            await asyncio.to_thread(remove_tree, folder)
         return TaskPurged(at=self._now(), task_id=effect.task_id)
+
+    async def _end_of_run(self, task_id: TaskId) -> None:
+        """Wait for a run that was stopped, so that the engine still knows that it was when it asks.
+
+        A container that was just being made would else be started when it is forgotten already.
+        """
+        run = self._runs.get(task_id)
+        if run is None:
+            return
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await run.wait()
+        except TimeoutError as problem:
+            raise Unavailable(
+                f"container of task {task_id}",
+                code="engine",
+                expected=f"its end within {STOP_SECONDS:g} s of the order to stop",
+                next_step="look at the container engine's log",
+            ) from problem
 
     # --- small things -------------------------------------------------------------------------------------
 
@@ -642,6 +653,7 @@ def _told(event: Event) -> Event:
             | AppDownloadFailed(message=message)
             | DataDownloadFailed(message=message)
             | AppComputeFailed(message=message)
+            | FailureNotDescribed(message=message)
             | ContributionChecked(message=message)
             | ContributionFailed(message=message)
             | RevealChecked(message=message)

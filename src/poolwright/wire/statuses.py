@@ -22,12 +22,12 @@ A worker that was lost comes back through RECOVERING, from where each status tha
 reached is a legal next one. What cannot be undone (a failure, a time-out, COMPLETED) has no way out,
 except that the pool marks an unfinished one as FAILED, which frees its place for another worker.
 
-Source: `reference/scheduler-worker.md` sections 3.1 and 3.2 (era 3.0.x). Four things are ours: WORKER_LOST
+Source: `reference/scheduler-worker.md` sections 3.1 and 3.2 (era 3.0.x). Five things are ours: WORKER_LOST
 leads back to RECOVERING without a restart of the worker; a contribution or reveal seen on the chain is
 believed in whatever earlier status its reports have reached; a worker that knows before it starts that it
-cannot contribute says so at once; and a failed upload is not the end of a replicate: its worker still has the
-result, so it may be asked again, and a late success counts (there, one lost upload of the only winner lost
-the task: section 11.2, row 17).
+cannot contribute says so at once; one whose disk takes not even the description of a failure says FAILED; and
+a failed upload is not the end of a replicate: its worker still has the result, so it may be asked again, and
+a late success counts (there, one lost upload of the only winner lost the task: section 11.2, row 17).
 """
 
 from __future__ import annotations
@@ -138,7 +138,9 @@ FINAL: Final[_Set] = frozenset({S.COMPLETED, S.FAILED})
 #: Neither tells how far the replicate has come; see `Replicate.reached`.
 INTERLUDES: Final[_Set] = frozenset({S.WORKER_LOST, S.RECOVERING})
 
-_DOWNLOAD_OR_COMPUTE_ENDED = CANT_CONTRIBUTE | {S.CAN_CONTRIBUTE}
+_RESULT_MADE = CANT_CONTRIBUTE | {S.CAN_CONTRIBUTE}
+#: A failure has a result as well, its description; FAILED says that not even that could be written.
+_STEP_FAILED = _RESULT_MADE | {S.FAILED}
 
 #: Known before any work is done, so said before: what the chain would refuse, or why it cannot start.
 _REFUSED_EARLY = CANT_CONTRIBUTE | {S.OUT_OF_GAS, S.FAILED}
@@ -147,14 +149,14 @@ _WORKER_PATH: Final[dict[ReplicateStatus, _Set]] = {
     S.CREATED: frozenset({S.RUNNING, S.FAILED}),
     S.RUNNING: _REFUSED_EARLY | {S.APP_DOWNLOADING},
     S.APP_DOWNLOADING: frozenset({S.APP_DOWNLOADED, S.APP_DOWNLOAD_FAILED}),
-    S.APP_DOWNLOAD_FAILED: _DOWNLOAD_OR_COMPUTE_ENDED,
+    S.APP_DOWNLOAD_FAILED: _STEP_FAILED,
     S.APP_DOWNLOADED: frozenset({S.DATA_DOWNLOADING}),
     S.DATA_DOWNLOADING: frozenset({S.DATA_DOWNLOADED, S.DATA_DOWNLOAD_FAILED}),
-    S.DATA_DOWNLOAD_FAILED: _DOWNLOAD_OR_COMPUTE_ENDED,
+    S.DATA_DOWNLOAD_FAILED: _STEP_FAILED,
     S.DATA_DOWNLOADED: frozenset({S.COMPUTING}),
     S.COMPUTING: frozenset({S.COMPUTED, S.COMPUTE_FAILED}),
-    S.COMPUTED: _DOWNLOAD_OR_COMPUTE_ENDED,
-    S.COMPUTE_FAILED: _DOWNLOAD_OR_COMPUTE_ENDED,
+    S.COMPUTED: _RESULT_MADE,
+    S.COMPUTE_FAILED: _STEP_FAILED,
     S.CAN_CONTRIBUTE: frozenset({S.CONTRIBUTING, S.OUT_OF_GAS}),
     S.CONTRIBUTING: frozenset({S.CONTRIBUTE_FAILED, S.OUT_OF_GAS}),
     S.CONTRIBUTED: frozenset({S.REVEALING, S.CANT_REVEAL, S.OUT_OF_GAS}),

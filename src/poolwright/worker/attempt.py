@@ -16,7 +16,8 @@ Work that was under way when the purge began may end after it and leave its trac
 the late outcome of such work is a reason to purge again.
 
 A failure before the contribution has a result as well, a deterministic description of the failure, which is
-contributed like any other: the requester learns what went wrong, and the work is paid.
+contributed like any other: the requester learns what went wrong, and the work is paid. Only when not even
+that can be written is there nothing to contribute, and the attempt is FAILED.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ from poolwright.worker.events import (
     DataDownloadFailed,
     Event,
     FailureDescribed,
+    FailureNotDescribed,
     Result,
     ResultUploaded,
     ResultUploadFailed,
@@ -103,7 +105,14 @@ ABORTED_ON: Final = {
     AbortCause.CONTRIBUTION_TIMEOUT: S.ABORTED_ON_CONTRIBUTION_TIMEOUT,
 }
 #: Outcomes of work that writes into the task's folder or runs its container.
-LEAVES_TRACES: Final = (DataDownloaded, DataDownloadFailed, AppComputed, AppComputeFailed, FailureDescribed)
+LEAVES_TRACES: Final = (
+    DataDownloaded,
+    DataDownloadFailed,
+    AppComputed,
+    AppComputeFailed,
+    FailureDescribed,
+    FailureNotDescribed,
+)
 LONG_WAY_UNITS: Final = 2
 """Work clock units before the contribution deadline; from then on no silent repository is waited for."""
 _ALIVE: Final = tuple(stage for stage in Stage if stage not in (Stage.PURGING, Stage.PURGED))
@@ -117,6 +126,7 @@ STAGE_MOVES: Final[dict[tuple[Stage, type[Event | Instruction]], frozenset[Stage
     (Stage.COMPUTING, AppComputed): frozenset({Stage.CHECKING, Stage.DELIVERING}),
     (Stage.COMPUTING, AppComputeFailed): frozenset({Stage.DESCRIBING_FAILURE}),
     (Stage.DESCRIBING_FAILURE, FailureDescribed): frozenset({Stage.CHECKING, Stage.DELIVERING}),
+    (Stage.DESCRIBING_FAILURE, FailureNotDescribed): frozenset({Stage.PURGING}),
     (Stage.DELIVERING, ResultUploaded): frozenset({Stage.CHECKING}),
     (Stage.DELIVERING, ResultUploadFailed): frozenset({Stage.CHECKING}),  # the long way is still open
     (Stage.CHECKING, ContributionChecked): frozenset({Stage.CONTRIBUTING, Stage.FINALIZING, Stage.PURGING}),
@@ -226,14 +236,13 @@ def step(attempt: Attempt, event: Event) -> Step:
             return _with_result(replace(attempt, result=result), _report(attempt, S.COMPUTED, details))
         case FailureDescribed(result=result):
             return _with_result(replace(attempt, result=result))
+        case FailureNotDescribed(cause=cause, message=message):
+            return _purge(attempt, _report(attempt, S.FAILED, Details(cause=cause, message=message)))
         case ResultUploaded(link=link) if attempt.stage is Stage.DELIVERING:
             return _check(replace(attempt, delivered=link))
         case ResultUploadFailed() if attempt.stage is Stage.DELIVERING:
             return _check(attempt)
         case ContributionChecked(verdict=verdict, message=message):
-            if verdict is S.OUT_OF_GAS:
-                out_of_gas = _report(attempt, verdict, Details(message=message))
-                return _purge(attempt, _report(attempt, S.CAN_CONTRIBUTE), out_of_gas)
             if verdict is not S.CAN_CONTRIBUTE:
                 return _purge(attempt, _report(attempt, verdict, Details(message=message)))
             return _contribute(attempt, at_once=event.contribute_and_finalize)

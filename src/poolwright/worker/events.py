@@ -107,8 +107,18 @@ class FailureDescribed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailureNotDescribed:
+    """The failure could not be written down, so there is nothing to contribute."""
+
+    at: Timestamp
+    task_id: TaskId
+    cause: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContributionChecked:
-    """The verdict before a contribution: CAN_CONTRIBUTE, OUT_OF_GAS or one of CANT_CONTRIBUTE_SINCE_…
+    """The verdict before a contribution: CAN_CONTRIBUTE or one of CANT_CONTRIBUTE_SINCE_…
 
     `contribute_and_finalize`: the result has been delivered and the chain would take it in one transaction.
     """
@@ -200,6 +210,7 @@ Event = (
     | AppComputed
     | AppComputeFailed
     | FailureDescribed
+    | FailureNotDescribed
     | ContributionChecked
     | ContributionMined
     | ContributionFailed

@@ -15,18 +15,29 @@ from factories import START, TIMEREF, address, deal_terms, hash32, task_of, term
 from hub_twin import HubTwin
 from poolwright.chain.journal import MemoryTxJournal
 from poolwright.chain.wallet import Wallet
-from poolwright.compute.fake import AppRun, FakeEngine, FakeHost
+from poolwright.compute.fake import App, AppRun, FakeEngine, FakeHost
+from poolwright.compute.port import RunEnded, RunSpec
 from poolwright.daemons.config import worker_config
 from poolwright.daemons.mailbox import Mailbox
 from poolwright.daemons.together import Latest
 from poolwright.daemons.worker_hands import MAX_PROBLEM, WorkerHands, pull_seconds
 from poolwright.poco.errors import Unavailable
-from poolwright.poco.types import BlockHash, BlockNumber, BlockStamp, Seconds
+from poolwright.poco.types import Address, BlockHash, BlockNumber, BlockStamp, Seconds, TaskId
 from poolwright.store.memory import MemoryStore
 from poolwright.store.port import EffectId
 from poolwright.wire.messages import MAX_CALLBACK_BYTES
-from poolwright.worker.effects import Compute, DownloadApp
-from poolwright.worker.events import AppComputed, AppComputeFailed, AppDownloadFailed
+from poolwright.worker.effects import Compute, DescribeFailure, DownloadApp, DownloadData, Effect, Purge
+from poolwright.worker.events import (
+    AppComputed,
+    AppComputeFailed,
+    AppDownloadFailed,
+    DataDownloaded,
+    DataDownloadFailed,
+    FailureDescribed,
+    FailureNotDescribed,
+    TaskPurged,
+)
+from poolwright.worker.outcomes import DISK, DISK_FAILED
 
 IMAGE = "registry/app:1"
 TASK = task_of(deal_terms())
@@ -39,12 +50,34 @@ class StandingHeads:
     current = BlockStamp(BlockNumber(7), BlockHash(hash32("block 7")), START)
 
 
-def hands(folder: Path, callback: bytes = b"\x01") -> WorkerHands:
+class SlowEngine(FakeEngine):
+    """An engine that takes its time to make a container."""
+
+    def __init__(self, host: FakeHost, *, worker: Address, network: str) -> None:
+        super().__init__(host, worker=worker, network=network)
+        self.is_making, self.may_make, self.is_stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def run(self, spec: RunSpec) -> RunEnded:
+        self.is_making.set()
+        await self.may_make.wait()
+        return await super().run(spec)
+
+    async def stop(self, task_id: TaskId) -> None:
+        await super().stop(task_id)
+        self.is_stopped.set()
+
+
+def app_with(callback: bytes) -> App:
     async def app(run: AppRun) -> int:
+        run.print_out("computing\n")
         computed = {"callback-data": "0x" + callback.hex()}
         (run.spec.output_dir / "computed.json").write_text(json.dumps(computed))
         return 0
 
+    return app
+
+
+def hands(folder: Path, callback: bytes = b"\x01", engine: FakeEngine | None = None) -> WorkerHands:
     wallet = Wallet(b"\x02" * 32)
     nothing: Any = None  # what these effects do not touch
     return WorkerHands(
@@ -64,7 +97,8 @@ def hands(folder: Path, callback: bytes = b"\x01") -> WorkerHands:
         heads=StandingHeads(),  # type: ignore[arg-type]  # a twin with what is used here
         sender=nothing,
         journal=MemoryTxJournal(),
-        engine=FakeEngine(FakeHost(apps={IMAGE: app}), worker=wallet.address, network="test"),
+        engine=engine
+        or FakeEngine(FakeHost(apps={IMAGE: app_with(callback)}), worker=wallet.address, network="test"),
         http=nothing,
         mailbox=Mailbox(MemoryStore(), "scheduler"),
         results_url=Latest(),
@@ -104,6 +138,87 @@ async def test_what_goes_well_is_not_warned_of(tmp_path: Path) -> None:
         await hands(tmp_path).carry_out(Compute(task_id=TASK, terms=TERMS), EffectId(1))
 
     assert lines == []
+
+
+DOWNLOAD = DownloadData(task_id=TASK, terms=TERMS)
+COMPUTE = Compute(task_id=TASK, terms=TERMS)
+DESCRIBE = DescribeFailure(task_id=TASK, terms=TERMS, cause="CRASH", exit_code=1)
+PURGE = Purge(task_id=TASK)
+
+
+def refuse_folders(base: Path) -> Path:
+    """A file stands where the tasks' folders would be: nothing can be made there, whoever asks."""
+    obstacle = base / "tasks"
+    obstacle.write_bytes(b"")
+    return obstacle
+
+
+def fill_up(base: Path, name: str) -> Path:
+    """Writing this file of the task ends as on a full disk: it is the device that is always full."""
+    file = base / "tasks" / str(TASK) / name
+    file.parent.mkdir(parents=True)
+    file.symlink_to("/dev/full")
+    return file
+
+
+@pytest.mark.parametrize("effect", [DOWNLOAD, COMPUTE, DESCRIBE], ids=lambda one: type(one).__name__)
+async def test_folder_that_refuses_is_tried_again_and_no_bug_of_ours(effect: Effect, tmp_path: Path) -> None:
+    obstacle, ours = refuse_folders(tmp_path), hands(tmp_path)
+
+    with pytest.raises(Unavailable) as caught:
+        await ours.carry_out(effect, EffectId(1))
+    obstacle.unlink()
+    [outcome] = await ours.carry_out(effect, EffectId(1))
+
+    assert caught.value.code == DISK
+    assert isinstance(outcome, DataDownloaded | AppComputed | FailureDescribed)
+
+
+@pytest.mark.parametrize(
+    ("effect", "name"),
+    [(COMPUTE, "logs/stdout.txt"), (COMPUTE, ".result.zip.part"), (DESCRIBE, ".result.zip.part")],
+)
+async def test_full_disk_is_tried_again_and_has_room_then(effect: Effect, name: str, tmp_path: Path) -> None:
+    full, ours = fill_up(tmp_path, name), hands(tmp_path)
+
+    with pytest.raises(Unavailable, match="No space left on device") as caught:
+        await ours.carry_out(effect, EffectId(1))
+    full.unlink(missing_ok=True)
+    [outcome] = await ours.carry_out(effect, EffectId(1))
+
+    assert caught.value.code == DISK
+    assert isinstance(outcome, AppComputed | FailureDescribed)
+
+
+async def test_disk_that_stays_full_is_the_cause_of_the_failure(tmp_path: Path) -> None:
+    refuse_folders(tmp_path)
+    ours = hands(tmp_path)
+    causes = {}
+    for effect in (DOWNLOAD, COMPUTE, DESCRIBE):
+        with pytest.raises(Unavailable) as caught:
+            await ours.carry_out(effect, EffectId(1))
+        [outcome] = ours.gave_up(effect, caught.value)
+        assert isinstance(outcome, DataDownloadFailed | AppComputeFailed | FailureNotDescribed)
+        causes[type(outcome)] = outcome.cause
+
+    assert causes == dict.fromkeys((DataDownloadFailed, AppComputeFailed, FailureNotDescribed), DISK_FAILED)
+
+
+async def test_purge_stops_a_run_whose_container_is_just_being_made(tmp_path: Path) -> None:
+    """The order to stop finds no container yet; the run must hear of it all the same."""
+    host = FakeHost(apps={IMAGE: app_with(b"")})
+    engine = SlowEngine(host, worker=Wallet(b"\x02" * 32).address, network="test")
+    ours = hands(tmp_path, engine=engine)
+    computing = asyncio.create_task(ours.carry_out(COMPUTE, EffectId(1)))
+    await engine.is_making.wait()
+    purging = asyncio.create_task(ours.carry_out(PURGE, EffectId(2)))
+    await engine.is_stopped.wait()
+    engine.may_make.set()
+
+    async with asyncio.timeout(20):
+        assert await computing == []
+        assert [type(event) for event in await purging] == [TaskPurged]
+    assert host.starts == []
 
 
 @pytest.mark.parametrize(("timeref", "minutes"), [(TIMEREF, 5), (3_600, 8), (36_000, 18), (10**9, 30)])

@@ -92,6 +92,7 @@ WORKER_EVENTS = [
     news.AppComputed(at=AT, task_id=TASK, result=RESULT, exit_code=0, milliseconds=5),
     news.AppComputeFailed(at=AT, task_id=TASK, cause="X", message="m", exit_code=None, milliseconds=5),
     news.FailureDescribed(at=AT, task_id=TASK, result=RESULT),
+    news.FailureNotDescribed(at=AT, task_id=TASK, cause="X", message="m"),
     news.ContributionChecked(at=AT, task_id=TASK, verdict=S.CAN_CONTRIBUTE),
     news.ContributionMined(at=AT, task_id=TASK, tx_hash=None, block=None),
     news.ContributionFailed(at=AT, task_id=TASK, status=S.CONTRIBUTE_FAILED, message="m"),

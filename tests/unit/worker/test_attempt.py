@@ -33,6 +33,7 @@ OUTCOMES: list[news.Event] = [
     news.AppComputed(at=AT, task_id=TASK, result=RESULT, exit_code=0, milliseconds=5),
     news.AppComputeFailed(at=AT, task_id=TASK, cause="CRASH", message="m", exit_code=3, milliseconds=5),
     news.FailureDescribed(at=AT, task_id=TASK, result=RESULT),
+    news.FailureNotDescribed(at=AT, task_id=TASK, cause="WORKER_DISK_FAILED", message="m"),
     news.ContributionChecked(at=AT, task_id=TASK, verdict=S.CAN_CONTRIBUTE),
     news.ContributionMined(at=AT, task_id=TASK, tx_hash=None, block=BlockNumber(5)),
     news.ContributionFailed(at=AT, task_id=TASK, status=S.CONTRIBUTE_FAILED, message="m"),
@@ -360,12 +361,13 @@ def test_a_failure_becomes_a_result_that_is_contributed(
             ),
             [S.CANT_CONTRIBUTE_SINCE_STAKE_TOO_LOW],
         ),
-        (
-            Stage.CHECKING,
-            news.ContributionChecked(at=AT, task_id=TASK, verdict=S.OUT_OF_GAS),
-            [S.CAN_CONTRIBUTE, S.OUT_OF_GAS],
-        ),
+        (Stage.DESCRIBING_FAILURE, OUTCOME[news.FailureNotDescribed], [S.FAILED]),
         (Stage.CONTRIBUTING, OUTCOME[news.ContributionFailed], [S.CONTRIBUTE_FAILED]),
+        (
+            Stage.CONTRIBUTING,
+            news.ContributionFailed(at=AT, task_id=TASK, status=S.OUT_OF_GAS, message="0 ETH"),
+            [S.OUT_OF_GAS],
+        ),
         (
             Stage.CHECKING_REVEAL,
             news.RevealChecked(at=AT, task_id=TASK, can_reveal=False, message="m"),

@@ -11,16 +11,22 @@ from dataclasses import replace
 from typing import Any, assert_never
 
 from poolwright.chain.outcomes import OutOfGas, TxReverted
-from poolwright.daemons.task_terms import Refusal, Standing, obstacle_to_contribution, read_params
+from poolwright.daemons.task_terms import (
+    Refusal,
+    Standing,
+    obstacle_to_contribution,
+    obstacle_to_reveal,
+    read_params,
+)
 from poolwright.daemons.worker_hands import (
     AUTHORIZATION_SECONDS,
     CHAIN_LANE,
-    CHAIN_WIDTH,
     COMPUTE_LANE,
     FILES_LANE,
-    FILES_WIDTH,
+    PURGE_LANE,
     SCHEDULER_LANE,
     is_finalizable_at_once,
+    lane_widths,
     pull_seconds,
 )
 from poolwright.daemons.worker_mind import WorkerMind
@@ -32,11 +38,11 @@ from poolwright.devnet.simulation.process import Disk, Process, Work
 from poolwright.devnet.simulation.repository import Repository
 from poolwright.devnet.simulation.sender import Sender
 from poolwright.poco.authorization import verify_authorization
-from poolwright.poco.deadlines import contribution_deadline, final_deadline, is_revealable
+from poolwright.poco.deadlines import contribution_deadline, final_deadline
 from poolwright.poco.errors import InvariantBroken, PeerError, PoolwrightError, Unavailable
 from poolwright.poco.keccak import keccak
 from poolwright.poco.model import Call, Emitted, Poco
-from poolwright.poco.records import ContributionStatus, TaskStatus
+from poolwright.poco.records import ContributionStatus
 from poolwright.poco.results import result_hash, result_seal
 from poolwright.poco.tags import TEE
 from poolwright.poco.types import Address, Hash32, NRlc, TaskId, WorkerAddress
@@ -95,6 +101,7 @@ from poolwright.worker.events import (
     TaskPurged,
     TaskRefused,
 )
+from poolwright.worker.outcomes import DISK, given_up
 from poolwright.worker.terms import Terms
 
 S = ReplicateStatus
@@ -275,8 +282,10 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
                 return COMPUTE_LANE
             case DownloadApp() | DownloadData() | DescribeFailure():
                 return FILES_LANE
-            case DeliverResult() | UploadResult() | Purge():
+            case DeliverResult() | UploadResult():
                 return FILES_LANE
+            case Purge():
+                return PURGE_LANE
             case DescribeTask() | CheckContribution() | CheckReveal():
                 return CHAIN_LANE
             case SubmitContribute() | SubmitContributeAndFinalize() | SubmitReveal():
@@ -285,8 +294,7 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
                 assert_never(effect)
 
     def width_of(self, lane: str) -> int | None:
-        widths = {COMPUTE_LANE: self.habits.slots, CHAIN_LANE: CHAIN_WIDTH, FILES_LANE: FILES_WIDTH}
-        return widths.get(lane)
+        return lane_widths(self.habits.slots).get(lane)
 
     def post(self, lane: str, number: int, effect: Effect) -> None:
         if not isinstance(effect, Report):
@@ -329,38 +337,7 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
                 assert_never(effect)
 
     def gave_up(self, effect: Effect, error: PoolwrightError) -> Sequence[Event]:
-        at, task_id, why = self.now(), effect.task_id, str(error)
-        match effect:
-            case DescribeTask():
-                return [
-                    TaskRefused(
-                        at=at, task_id=task_id, status=S.FAILED, cause="CHAIN_UNREACHABLE", message=why
-                    )
-                ]
-            case DownloadApp():
-                cause = "APP_IMAGE_DOWNLOAD_FAILED"
-                return [AppDownloadFailed(at=at, task_id=task_id, cause=cause, message=why)]
-            case DownloadData():
-                return [DataDownloadFailed(at=at, task_id=task_id, cause=error.code, message=why)]
-            case Compute():
-                return [self._compute_failed(task_id, "APP_COMPUTE_FAILED")]
-            case DescribeFailure() | CheckContribution():
-                verdict = S.CANT_CONTRIBUTE_SINCE_TASK_NOT_ACTIVE
-                return [ContributionChecked(at=at, task_id=task_id, verdict=verdict, message=why)]
-            case SubmitContribute() | SubmitContributeAndFinalize():
-                return [ContributionFailed(at=at, task_id=task_id, status=S.CONTRIBUTE_FAILED, message=why)]
-            case CheckReveal():
-                return [RevealChecked(at=at, task_id=task_id, can_reveal=False, message=why)]
-            case SubmitReveal():
-                return [RevealFailed(at=at, task_id=task_id, status=S.REVEAL_FAILED, message=why)]
-            case DeliverResult() | UploadResult():
-                return [ResultUploadFailed(at=at, task_id=task_id, message=why)]
-            case Purge():
-                return [TaskPurged(at=at, task_id=task_id)]
-            case Report():
-                raise InvariantBroken("a report cannot be given up")
-            case _:
-                assert_never(effect)
+        return [given_up(effect, error, self.now())]
 
     # --- before the contribution --------------------------------------------------------------------------
 
@@ -596,22 +573,7 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
             yield self._chain.next_block
         task = self.node.task(task_id)
         contribution = self.node.contribution(task_id, self.address)
-        ours = result_hash(task_id, effect.digest)
-        seal = result_seal(self.address, task_id, effect.digest)
-        if contribution.status is ContributionStatus.PROVED:
-            problem = ""
-        elif task.status is not TaskStatus.REVEALING:
-            problem = f"task status: expected REVEALING, got {task.status.name}"
-        elif not is_revealable(task, self.now()):
-            problem = "reveals are closed"
-        elif contribution.status is not ContributionStatus.CONTRIBUTED:
-            problem = f"our contribution: expected CONTRIBUTED, got {contribution.status.name}"
-        elif ours != task.consensus:
-            problem = "the consensus is not our result"
-        elif (contribution.result_hash, contribution.result_seal) != (ours, seal):
-            problem = "our contribution on the chain is of another result than the one kept here"
-        else:
-            problem = ""
+        problem = obstacle_to_reveal(effect, task, contribution, worker=self.address, now=self.now())
         return [RevealChecked(at=self.now(), task_id=task_id, can_reveal=not problem, message=problem)]
 
     def _reveal(self, effect: SubmitReveal) -> Work[Event]:
@@ -678,7 +640,7 @@ class WorkerProcess(Process[Attempts, Event, Effect]):
     def _write(self) -> None:
         """Write to the task's folder. Raises Unavailable while the disk is full."""
         if self.is_disk_full:
-            raise Unavailable("the worker's folder", got="no space left on the device", code="disk")
+            raise Unavailable("the worker's folder", got="no space left on the device", code=DISK)
 
     def _takes(self, seconds: int) -> int:
         """Milliseconds that a piece of work takes which usually takes up to so many seconds."""
