@@ -72,8 +72,8 @@ MEMBERS: Final = Table(
     Column("read_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("chain_id", "restriction", "account"),
 )
-"""What restrictions answered about accounts (ERC-734), where a published request depends on it: 0 for no answer,
-1 for an outsider, 2 for a member."""
+"""What restrictions answered about accounts (ERC-734), where a published request depends on it: 0 for no
+answer, 1 for an outsider, 2 for a member."""
 
 DEALS: Final = Table(
     "deals",
