@@ -7,6 +7,8 @@ fast parser takes a head of any length. Here each has a bound:
     an answer     `stall_seconds` to read the 64 KiB or so that wait in the send buffer; then the connection
                   is cut, which is all that such a client notices
 
+An answer's head leaves together with the beginning of its body: one packet and one system call, not two.
+
 The body of a request is bounded where it is read (`serving.bodies`), because there a proper answer is given.
 """
 
@@ -42,6 +44,41 @@ class _Fuse:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class _Joining:
+    """The transport of one answer: the head waits for a next piece that comes in this turn of the loop."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._held = b""
+        self._timer: asyncio.Handle | None = None
+        self._is_begun = False
+
+    def write(self, data: bytes) -> None:
+        if not self._is_begun:
+            self._is_begun, self._held = True, data
+            self._timer = asyncio.get_running_loop().call_soon(self._flush)
+        elif self._held:
+            self._held += data
+            self._flush()
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._held:
+            held, self._held = self._held, b""
+            self._transport.write(held)
 
 
 class _HeadTooLong(Exception):
@@ -95,7 +132,10 @@ def patient_protocol(stall_seconds: float) -> type[HttpToolsProtocol]:
 
         def on_headers_complete(self) -> None:
             self._is_in_head = False
+            before = self.cycle
             super().on_headers_complete()
+            if self.cycle is not before:  # a request of HTTP, which nobody has begun to answer
+                self.cycle.transport = _Joining(self.transport)  # type: ignore[assignment] # as far as it is used
 
         def send_400_response(self, msg: str) -> None:
             if self._named_bytes > MAX_HEAD_BYTES:
