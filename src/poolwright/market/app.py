@@ -414,8 +414,7 @@ class _Front:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *extra]
-                self._metrics.responses.labels(route, str(message["status"])).inc()
-                self._metrics.seconds.labels(route).observe(time.monotonic() - started)
+                self._metrics.answered(route, message["status"], time.monotonic() - started)
             await send(message)
 
         if scope["method"] == "OPTIONS":

@@ -27,6 +27,7 @@ from poolwright.market.replica import Replica, news_of
 from poolwright.market.rows import ChangeRow, Commit
 from poolwright.market.steps import News, Step, read_change, read_news, write_change
 from poolwright.market.storage import MOST_AT_ONCE, Storage, StorageFailed
+from poolwright.market.together import moment_for_more
 from poolwright.market.turns import Deposed, Turn
 from poolwright.poco.errors import PoolwrightError
 from poolwright.poco.types import BlockStamp, OrderHash
@@ -94,6 +95,8 @@ class Clerk:
         self._feed = feed
         self._checks = checks_invariants
         self._wishes: list[Wish[Any]] = []
+        self._last = 0
+        """Wishes of the last turn."""
         self._is_woken = False
         self._is_lost = False
         """The book may be ahead of the tables or is behind what they keep."""
@@ -130,9 +133,10 @@ class Clerk:
 
     async def _serve(self) -> None:
         while self._wishes or self._is_woken:
-            await asyncio.sleep(0)  # whoever wishes in this turn of the loop travels along
+            await asyncio.sleep(moment_for_more(self._last))  # whoever wishes now travels along
             self._is_woken = False
             wishes, self._wishes = self._wishes[:MOST_IN_TURN], self._wishes[MOST_IN_TURN:]
+            self._last = len(wishes)
             await self._attend(wishes)
 
     async def _attend(self, wishes: list[Wish[Any]]) -> None:

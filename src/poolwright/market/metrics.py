@@ -42,6 +42,19 @@ class Metrics:
         )
         self.listeners = Gauge("poolwright_market_listeners", "Listeners to the feed", registry=self.registry)
 
+        self._of_answer: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        """By route and status, both of which are few; the registry's own look-up is slow."""
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """Count an answer and the time to it."""
+        found = self._of_answer.get((route, status))
+        if found is None:
+            found = self.responses.labels(route, str(status)), self.seconds.labels(route)
+            self._of_answer[route, status] = found
+        responses, times = found
+        responses.inc()
+        times.observe(seconds)
+
     def look(self, markets: Sequence[ChainMarket], listeners: int) -> None:
         """Read what is not counted."""
         for market in markets:

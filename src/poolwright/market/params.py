@@ -7,8 +7,9 @@ import binascii
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Final, NoReturn
 
 from poolwright.market.errors import invalid
@@ -21,6 +22,7 @@ from poolwright.poco.tags import NO_TAG, Tag
 from poolwright.poco.types import Address, Hash32, NRlc, OrderHash
 
 _WHOLE: Final = re.compile(r"-?[0-9]{1,30}", re.ASCII)
+_BYTES: Final = re.compile(r"0x(?:[0-9a-fA-F]{2}){0,4096}")
 _PARTIES: Final = ("app", "dataset", "workerpool", "requester")
 _CURSOR: Final = struct.Struct(">qQ32s")
 
@@ -184,35 +186,29 @@ def read_order(kind: Kind, body: Mapping[str, Any]) -> Order:
     document = body.get("order", {})
     if not isinstance(document, Mapping):
         raise invalid("order must be a `object` type")
-    order_type = ORDER_OF[kind]
     values: dict[str, Any] = {}
-    for each in fields(order_type):
-        name = f"order.{each.name}"
-        value = document.get(each.name)
-        if value is None or (value == "" and each.name != "params"):
-            raise invalid(f"{name} is a required field")
-        values[each.name] = _read_field(name, each.type, value, least=1 if each.name == "volume" else 0)
-    return order_type(**values)
+    for name, shown, read in _FIELDS[kind]:
+        value = document.get(name)
+        if value is None or (value == "" and name != "params"):
+            raise invalid(f"{shown} is a required field")
+        values[name] = read(shown, value)
+    return ORDER_OF[kind](**values)
 
 
-def _read_field(name: str, annotation: Any, value: object, *, least: int) -> Any:
-    match str(annotation):
-        case "Address":
-            return read_address(name, value)
-        case "Hash32":
-            return read_hash(name, value)
-        case "Tag":
-            return Tag(int.from_bytes(read_hash(name, value), "big"))
-        case "bytes":
-            if not isinstance(value, str) or not re.fullmatch(r"0x(?:[0-9a-fA-F]{2}){0,4096}", value):
-                raise invalid(f"{name} must be a hexstring")
-            return bytes.fromhex(value[2:])
-        case "str":
-            if not isinstance(value, str) or any("\ud800" <= each <= "\udfff" for each in value):
-                raise invalid(f"{name} must be a `string` type of Unicode text")
-            return value
-        case _:
-            return read_number(name, value, least=least)
+def _read_tag(name: str, value: object) -> Tag:
+    return Tag(int.from_bytes(read_hash(name, value), "big"))
+
+
+def _read_bytes(name: str, value: object) -> bytes:
+    if not isinstance(value, str) or not _BYTES.fullmatch(value):
+        raise invalid(f"{name} must be a hexstring")
+    return bytes.fromhex(value[2:])
+
+
+def _read_text(name: str, value: object) -> str:
+    if not isinstance(value, str) or any("\ud800" <= each <= "\udfff" for each in value):
+        raise invalid(f"{name} must be a `string` type of Unicode text")
+    return value
 
 
 def read_number(name: str, value: object, *, least: int = 0, most: int = MAX_SAFE) -> int:
@@ -244,6 +240,27 @@ def read_hash(name: str, value: object) -> Hash32:
         return Hash32.parse(value if isinstance(value, str) else "")
     except InputError:
         raise invalid(f"{name} must be a bytes32 hexstring") from None
+
+
+_READERS: Final[Mapping[str, Callable[[str, object], Any]]] = {
+    "Address": read_address,
+    "Hash32": read_hash,
+    "Tag": _read_tag,
+    "bytes": _read_bytes,
+    "str": _read_text,
+}
+_FIELDS: Final = {
+    kind: [
+        (
+            each.name,
+            f"order.{each.name}",
+            _READERS.get(str(each.type), partial(read_number, least=1 if each.name == "volume" else 0)),
+        )
+        for each in fields(order_type)
+    ]
+    for kind, order_type in ORDER_OF.items()
+}
+"""Of each kind's order: the field, its name in refusals, and what reads it."""
 
 
 def read_wish(params: Params) -> Listing:

@@ -46,6 +46,9 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 SHUTDOWN_SECONDS = 5
 MAX_CONNECTIONS = 4000
 NODE_SECONDS = 5.0
+COLLECTED_AFTER = (20_000, 20, 20)
+"""Objects until the collector of cycles looks at the young, and how many looks until it looks at older ones:
+what requests leave behind has few cycles, and what stays is the book."""
 FOLLOW_SECONDS = 0.5
 """How often other processes' changes are looked for without a wake-up."""
 
@@ -95,6 +98,7 @@ async def serving(config: MarketConfig) -> AsyncIterator[Running]:
         chains = [await _open_chain(each, config, storage, feed, stack) for each in config.chains]
         gc.collect()
         gc.freeze()  # the loaded book is not garbage; collections need not look at it again
+        gc.set_threshold(*COLLECTED_AFTER)
         marketplace = Marketplace(
             config=config,
             markets={each.market.chain_id: each.market for each in chains},

@@ -14,6 +14,7 @@ leader's any more and writes nothing (`Deposed`).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Table, bindparam, case, delete, func, select, update
@@ -248,15 +249,21 @@ class Turn:
     def _upsert(self, table: Table, values: list[dict[str, Any]]) -> None:
         if not values:
             return
-        keys = [column.name for column in table.primary_key]
-        statement = self._storage.insert(table)
-        new = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keys}
-        if table is ORDERS:  # an order that changes for another reason was not read anew
-            new["read_at"] = case((new["read_at"] > ORDERS.c.read_at, new["read_at"]), else_=ORDERS.c.read_at)
         self._connection.execute(
-            statement.on_conflict_do_update(index_elements=keys, set_=new),
+            _upsert_into(self._storage.insert, table),
             [{"chain_id": self._chain_id, **each} for each in values],
         )
+
+
+@lru_cache(maxsize=64)
+def _upsert_into(insert: Any, table: Table) -> Any:
+    """The statement, made once: making it takes longer than SQLite takes for a row."""
+    keys = [column.name for column in table.primary_key]
+    statement = insert(table)
+    new = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keys}
+    if table is ORDERS:  # an order that changes for another reason was not read anew
+        new["read_at"] = case((new["read_at"] > ORDERS.c.read_at, new["read_at"]), else_=ORDERS.c.read_at)
+    return statement.on_conflict_do_update(index_elements=keys, set_=new)
 
 
 def _stale(connection: Connection, chain_id: int, above: BlockNumber) -> Stale:

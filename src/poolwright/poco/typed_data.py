@@ -29,18 +29,7 @@ class TypedDomain:
     @property
     def separator(self) -> Hash32:
         """hashStruct of the domain. Raises InputError for a chain id outside uint256."""
-        named = {
-            member: value
-            for member, value in (
-                ("string name", self.name),
-                ("string version", self.version),
-                ("uint256 chainId", self.chain_id),
-                ("address verifyingContract", self.verifying_contract),
-            )
-            if value is not None
-        }
-        struct = f"EIP712Domain({','.join(named)})"
-        return struct_hash(struct, {member.split()[1]: value for member, value in named.items()})
+        return _separator(self)
 
 
 def struct_hash(struct: str, values: Mapping[str, object]) -> Hash32:
@@ -67,6 +56,22 @@ def typed_digest(domain: TypedDomain, struct: str, values: Mapping[str, object])
     Raises InputError as `struct_hash`.
     """
     return Hash32(keccak(b"\x19\x01" + domain.separator + struct_hash(struct, values)))
+
+
+@lru_cache(maxsize=64)
+def _separator(domain: TypedDomain) -> Hash32:
+    named = {
+        member: value
+        for member, value in (
+            ("string name", domain.name),
+            ("string version", domain.version),
+            ("uint256 chainId", domain.chain_id),
+            ("address verifyingContract", domain.verifying_contract),
+        )
+        if value is not None
+    }
+    struct = f"EIP712Domain({','.join(named)})"
+    return struct_hash(struct, {member.split()[1]: value for member, value in named.items()})
 
 
 _HASHED: Final = ("string", "bytes")
