@@ -35,7 +35,7 @@ from poolwright.market.watch import Watcher
 from poolwright.orderbook.book import Book, StakeRead
 from poolwright.orderbook.listing import Kind, Listing, Terms
 from poolwright.orderbook.query import ANYBODY, Query
-from poolwright.poco import abi, calls, events
+from poolwright.poco import abi, events, views
 from poolwright.poco.events import Log, encode_event
 from poolwright.poco.orders import Domain
 from poolwright.poco.tags import NO_TAG
@@ -115,10 +115,10 @@ class _FakeNode(Rpc):
             "gasLimit": "0x1c9c380",
         }
         answers = {
-            calls.is_registered(NOBODY)[:4]: abi.encode(["bool"], [True]),
-            calls.owner()[:4]: abi.encode(["address"], [owner]),
-            calls.view_consumed(OrderHash(Hash32.zero()))[:4]: abi.encode(["uint256"], [0]),
-            calls.view_account(owner)[:4]: abi.encode(["uint256", "uint256"], [1 << 60, 0]),
+            views.is_registered(NOBODY)[:4]: abi.encode(["bool"], [True]),
+            views.owner()[:4]: abi.encode(["address"], [owner]),
+            views.view_consumed(OrderHash(Hash32.zero()))[:4]: abi.encode(["uint256"], [0]),
+            views.view_account(owner)[:4]: abi.encode(["uint256", "uint256"], [1 << 60, 0]),
         }
         self._answers = {f"0x{call.hex()}": f"0x{answer.hex()}" for call, answer in answers.items()}
 

@@ -51,7 +51,7 @@ from poolwright.devnet.dealing import (
 )
 from poolwright.devnet.folder import StateFolder
 from poolwright.devnet.record import NetworkRecord, read_network
-from poolwright.poco import calls, ids
+from poolwright.poco import calls, ids, views
 from poolwright.poco.records import TaskStatus
 from poolwright.poco.types import Address, BlockNumber, DealId, Hash32, NRlc, TaskId
 
@@ -205,7 +205,7 @@ async def _app(hub: HubReader, record: NetworkRecord, sender: TxSender) -> Addre
     content = (sender.address, "no-op", "DOCKER", IMAGE.encode(), Hash32.zero(), b"")
     app = await hub.ask(
         Question(
-            to=record.app_registry, call=calls.predict_app(*content), read=calls.decode_address, what="app"
+            to=record.app_registry, call=views.predict_app(*content), read=views.decode_address, what="app"
         )
     )
     await sender.submit(TxRequest(key="app", to=record.app_registry, data=calls.create_app(*content)))

@@ -16,7 +16,7 @@ from cast import EVERYBODY, WORKER_SCORES, WORKERS
 
 from poolwright.devnet.contracts import CATEGORIES, Deployment
 from poolwright.devnet.node import Node
-from poolwright.poco import abi, calls
+from poolwright.poco import abi, views
 from poolwright.poco.events import OrdersMatched, TaskInitialize, encode_event
 from poolwright.poco.keccak import keccak
 from poolwright.poco.matching import EntryKind
@@ -179,33 +179,33 @@ class Pair:
         poco = self.poco
         for who in self.people:
             yield self._hub_read(
-                ("account", who), calls.view_account(who), calls.decode_account, poco.account(who)
+                ("account", who), views.view_account(who), views.decode_account, poco.account(who)
             )
             yield self._read(
-                ("RLC of", who), self.rlc, calls.balance_of(who), calls.decode_uint, poco.rlc.balances[who]
+                ("RLC of", who), self.rlc, views.balance_of(who), views.decode_uint, poco.rlc.balances[who]
             )
-        yield self._hub_read(("SRLC supply",), calls.total_supply(), calls.decode_uint, poco.escrow.supply)
+        yield self._hub_read(("SRLC supply",), views.total_supply(), views.decode_uint, poco.escrow.supply)
         for worker in (each.address for each in EVERYBODY):
             yield self._hub_read(
-                ("score of", worker), calls.view_score(worker), calls.decode_uint, poco.score(worker)
+                ("score of", worker), views.view_score(worker), views.decode_uint, poco.score(worker)
             )
         for deal_id in self.deals if everything else self.deals[-1:]:
             yield self._hub_read(
-                ("deal", deal_id), calls.view_deal(deal_id), calls.decode_deal, poco.deal(deal_id)
+                ("deal", deal_id), views.view_deal(deal_id), views.decode_deal, poco.deal(deal_id)
             )
         for task_id in self.tasks:
             yield from self._task_reads(task_id)
         for its_hash in self.order_hashes:
             yield self._hub_read(
                 ("consumed of", its_hash),
-                calls.view_consumed(its_hash),
-                calls.decode_uint,
+                views.view_consumed(its_hash),
+                views.decode_uint,
                 poco.consumed(its_hash),
             )
             yield self._hub_read(
                 ("presigned of", its_hash),
-                calls.view_presigned(its_hash),
-                calls.decode_address,
+                views.view_presigned(its_hash),
+                views.decode_address,
                 poco.presigned(its_hash),
             )
         for kind, entry in self.entries:
@@ -214,12 +214,12 @@ class Pair:
     def _task_reads(self, task_id: TaskId) -> Iterator[Read]:
         poco = self.poco
         task = poco.task(task_id)
-        yield self._hub_read(("task", task_id), calls.view_task(task_id), calls.decode_task, task)
+        yield self._hub_read(("task", task_id), views.view_task(task_id), views.decode_task, task)
         for worker in {*task.contributors, *(each.address for each in WORKERS)}:
             yield self._hub_read(
                 ("contribution", worker, task_id),
-                calls.view_contribution(task_id, worker),
-                calls.decode_contribution,
+                views.view_contribution(task_id, worker),
+                views.decode_contribution,
                 poco.contribution(task_id, worker),
             )
         tally = poco.tally(task_id)
@@ -234,14 +234,14 @@ class Pair:
         what = (kind.value, entry)
         match kind:
             case EntryKind.APP:
-                return self._hub_read(what, calls.view_app(entry), calls.decode_app, self.poco.app(entry))
+                return self._hub_read(what, views.view_app(entry), views.decode_app, self.poco.app(entry))
             case EntryKind.DATASET:
                 return self._hub_read(
-                    what, calls.view_dataset(entry), calls.decode_dataset, self.poco.dataset(entry)
+                    what, views.view_dataset(entry), views.decode_dataset, self.poco.dataset(entry)
                 )
             case EntryKind.WORKERPOOL:
                 return self._hub_read(
-                    what, calls.view_workerpool(entry), calls.decode_workerpool, self.poco.workerpool(entry)
+                    what, views.view_workerpool(entry), views.decode_workerpool, self.poco.workerpool(entry)
                 )
 
     def _hub_read(

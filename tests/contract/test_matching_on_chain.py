@@ -10,7 +10,7 @@ from cast import PROVIDER, REQUESTER, SCHEDULER, SPONSOR, STRANGER
 from rejections import REJECTIONS
 from stage import NOBODY, STAKE_EACH, WALLET_WORD, Stage
 
-from poolwright.poco import calls
+from poolwright.poco import views
 from poolwright.poco.matching import MatchRejected, Orders, Policy, match
 from poolwright.poco.orders import order_hash
 from poolwright.poco.records import AppInfo, OrderOperation
@@ -253,10 +253,10 @@ def test_volume_of_a_match_is_what_the_contract_computes(stage: Stage) -> None:
     orders = stage.orders(app={"volume": 7}, request={"volume": 9})
     stage.match(STRANGER.address, orders)
     fresh = replace(stage.orders(workerpool={"volume": 1}), request=orders.request)
-    payload = calls.compute_deal_volume(fresh.app, fresh.dataset, fresh.workerpool, fresh.request)
+    payload = views.compute_deal_volume(fresh.app, fresh.dataset, fresh.workerpool, fresh.request)
     answer = stage.node.call("eth_call", {"to": str(stage.hub), "data": "0x" + payload.hex()}, "latest")
 
-    assert calls.decode_uint(bytes.fromhex(answer[2:])) == 1
+    assert views.decode_uint(bytes.fromhex(answer[2:])) == 1
     assert match(fresh, stage.poco, stage.domain).volume == 1
     assert stage.poco.consumed(order_hash(orders.request, stage.domain)) == 7
 

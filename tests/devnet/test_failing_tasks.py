@@ -37,7 +37,7 @@ from poolwright.devnet.dealing import Terms, Traded
 from poolwright.devnet.folder import StateFolder
 from poolwright.devnet.node import Node
 from poolwright.devnet.record import NetworkRecord, require_network
-from poolwright.poco import calls, ids
+from poolwright.poco import calls, ids, views
 from poolwright.poco.records import OnchainTask, TaskStatus
 from poolwright.poco.types import Address, DealId, Hash32, NRlc, TaskId
 
@@ -263,7 +263,7 @@ async def dataset_with_wrong_checksum(net: Net) -> Address:
     await net.senders["provider"].submit(
         TxRequest(key="wrong dataset", to=registry, data=calls.create_dataset(*entry))
     )
-    question = Question(to=registry, call=calls.predict_dataset(*entry), read=calls.decode_address, what="it")
+    question = Question(to=registry, call=views.predict_dataset(*entry), read=views.decode_address, what="it")
     return await net.hub.ask(question)
 
 

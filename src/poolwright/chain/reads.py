@@ -16,7 +16,7 @@ from poolwright.chain.blocks import at_block
 from poolwright.chain.encoding import Json, hex_data, read_data, read_quantity
 from poolwright.chain.reverts import is_missing_block, revert_reason
 from poolwright.chain.rpc import Request, Rpc, RpcError, back_off
-from poolwright.poco import calls
+from poolwright.poco import views
 from poolwright.poco.errors import InputError, PeerError, PoolwrightError, Unavailable
 from poolwright.poco.orders import Domain
 from poolwright.poco.records import (
@@ -117,12 +117,12 @@ class HubReader:
     async def account(self, owner: Address, at: BlockStamp | None = None) -> Account:
         """Free and locked stake."""
         return await self.ask(
-            self._of_hub(calls.view_account(owner), calls.decode_account, "viewAccount"), at
+            self._of_hub(views.view_account(owner), views.decode_account, "viewAccount"), at
         )
 
     async def score(self, worker: Address, at: BlockStamp | None = None) -> int:
         """A worker's score, from which its weight in a consensus follows."""
-        return await self.ask(self._of_hub(calls.view_score(worker), calls.decode_uint, "viewScore"), at)
+        return await self.ask(self._of_hub(views.view_score(worker), views.decode_uint, "viewScore"), at)
 
     async def category(self, category: int, at: BlockStamp | None = None) -> Category:
         """A size class. Raises InputError (`unknown-category`)."""
@@ -138,7 +138,7 @@ class HubReader:
 
     async def categories(self, at: BlockStamp | None = None) -> tuple[Category, ...]:
         """All categories; their index is their id."""
-        count = await self.ask(self._of_hub(calls.count_category(), calls.decode_uint, "countCategory"), at)
+        count = await self.ask(self._of_hub(views.count_category(), views.decode_uint, "countCategory"), at)
         return tuple(await self.ask_all([self._category(number) for number in range(count)], at))
 
     async def app(self, app: Address, at: BlockStamp | None = None) -> AppInfo:
@@ -160,19 +160,19 @@ class HubReader:
     async def owner_of(self, entry: Address, at: BlockStamp | None = None) -> Address:
         """Who owns an app, dataset or workerpool, whichever it is. Raises InputError (`unknown-entry`)."""
         return await self._entry(
-            Question(to=entry, call=calls.owner(), read=calls.decode_address, what="owner"), entry, at
+            Question(to=entry, call=views.owner(), read=views.decode_address, what="owner"), entry, at
         )
 
     async def consumed(self, order_hash: OrderHash, at: BlockStamp | None = None) -> int:
         """How many tasks deals took from an order; the closed order's whole volume."""
         return await self.ask(
-            self._of_hub(calls.view_consumed(order_hash), calls.decode_uint, "viewConsumed"), at
+            self._of_hub(views.view_consumed(order_hash), views.decode_uint, "viewConsumed"), at
         )
 
     async def presigned(self, order_hash: OrderHash, at: BlockStamp | None = None) -> Address:
         """Who presigned an order on the chain; zero for nobody."""
         return await self.ask(
-            self._of_hub(calls.view_presigned(order_hash), calls.decode_address, "viewPresigned"), at
+            self._of_hub(views.view_presigned(order_hash), views.decode_address, "viewPresigned"), at
         )
 
     async def is_signed_by(
@@ -181,31 +181,31 @@ class HubReader:
         """Whether the hub accepts a signature, contract wallets (ERC-1271) included."""
         return await self.ask(
             self._of_hub(
-                calls.verify_signature(identity, digest, sign), calls.decode_bool, "verifySignature"
+                views.verify_signature(identity, digest, sign), views.decode_bool, "verifySignature"
             ),
             at,
         )
 
     async def result_for(self, task_id: TaskId, at: BlockStamp | None = None) -> bytes:
         """The callback data of a completed task; CallReverted with "task-pending" before."""
-        return await self.ask(self._of_hub(calls.result_for(task_id), calls.decode_bytes, "resultFor"), at)
+        return await self.ask(self._of_hub(views.result_for(task_id), views.decode_bytes, "resultFor"), at)
 
     # --- the hub itself -------------------------------------------------------------------------------------
 
     async def domain(self, at: BlockStamp | None = None) -> Domain:
         """The EIP-712 domain of the hub's orders."""
-        return await self.ask(self._of_hub(calls.domain(), calls.decode_domain, "domain"), at)
+        return await self.ask(self._of_hub(views.domain(), views.decode_domain, "domain"), at)
 
     async def contracts(self, at: BlockStamp | None = None) -> HubContracts:
         """Token and registries, in one round trip."""
         names = {
-            "token": calls.token(),
-            "appregistry": calls.appregistry(),
-            "datasetregistry": calls.datasetregistry(),
-            "workerpoolregistry": calls.workerpoolregistry(),
+            "token": views.token(),
+            "appregistry": views.appregistry(),
+            "datasetregistry": views.datasetregistry(),
+            "workerpoolregistry": views.workerpoolregistry(),
         }
         token, apps, datasets, workerpools = await self.ask_all(
-            [self._of_hub(call, calls.decode_address, name) for name, call in names.items()], at
+            [self._of_hub(call, views.decode_address, name) for name, call in names.items()], at
         )
         return HubContracts(
             token=token, app_registry=apps, dataset_registry=datasets, workerpool_registry=workerpools
@@ -213,7 +213,7 @@ class HubReader:
 
     async def tee_broker(self, at: BlockStamp | None = None) -> Address:
         """Who signs the authorizations of TEE tasks; zero for the pool's owner."""
-        return await self.ask(self._of_hub(calls.teebroker(), calls.decode_address, "teebroker"), at)
+        return await self.ask(self._of_hub(views.teebroker(), views.decode_address, "teebroker"), at)
 
     # --- money outside the hub ------------------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ class HubReader:
 
     async def rlc(self, token: Address, owner: Address, at: BlockStamp | None = None) -> NRlc:
         """RLC in a wallet, outside the hub; `token` is `contracts().token`."""
-        question = Question(to=token, call=calls.balance_of(owner), read=calls.decode_uint, what="balanceOf")
+        question = Question(to=token, call=views.balance_of(owner), read=views.decode_uint, what="balanceOf")
         return NRlc(await self.ask(question, at))
 
     async def allowance(
@@ -236,7 +236,7 @@ class HubReader:
     ) -> NRlc:
         """How much RLC of `owner` the `spender` may take."""
         question = Question(
-            to=token, call=calls.allowance(owner, spender), read=calls.decode_uint, what="allowance"
+            to=token, call=views.allowance(owner, spender), read=views.decode_uint, what="allowance"
         )
         return NRlc(await self.ask(question, at))
 
@@ -370,27 +370,27 @@ class HubReader:
         return Question(to=self.hub, call=call, read=read, what=what)
 
     def _deal(self, deal_id: DealId) -> Question[Deal]:
-        return self._of_hub(calls.view_deal(deal_id), calls.decode_deal, "viewDeal")
+        return self._of_hub(views.view_deal(deal_id), views.decode_deal, "viewDeal")
 
     def _task(self, task_id: TaskId) -> Question[OnchainTask]:
-        return self._of_hub(calls.view_task(task_id), calls.decode_task, "viewTask")
+        return self._of_hub(views.view_task(task_id), views.decode_task, "viewTask")
 
     def _contribution(self, task_id: TaskId, worker: Address) -> Question[Contribution]:
         return self._of_hub(
-            calls.view_contribution(task_id, worker), calls.decode_contribution, "viewContribution"
+            views.view_contribution(task_id, worker), views.decode_contribution, "viewContribution"
         )
 
     def _category(self, category: int) -> Question[Category]:
-        return self._of_hub(calls.view_category(category), calls.decode_category, "viewCategory")
+        return self._of_hub(views.view_category(category), views.decode_category, "viewCategory")
 
     def _app(self, app: Address) -> Question[AppInfo]:
-        return self._of_hub(calls.view_app(app), calls.decode_app, "viewApp")
+        return self._of_hub(views.view_app(app), views.decode_app, "viewApp")
 
     def _dataset(self, dataset: Address) -> Question[DatasetInfo]:
-        return self._of_hub(calls.view_dataset(dataset), calls.decode_dataset, "viewDataset")
+        return self._of_hub(views.view_dataset(dataset), views.decode_dataset, "viewDataset")
 
     def _workerpool(self, workerpool: Address) -> Question[WorkerpoolInfo]:
-        return self._of_hub(calls.view_workerpool(workerpool), calls.decode_workerpool, "viewWorkerpool")
+        return self._of_hub(views.view_workerpool(workerpool), views.decode_workerpool, "viewWorkerpool")
 
 
 def _existing(deal_id: DealId, deal: Deal, at: BlockStamp | None) -> Deal:

@@ -25,7 +25,7 @@ from poolwright.chain.wallet import Wallet
 from poolwright.compute.port import ImageRef
 from poolwright.devnet.amounts import format_rlc
 from poolwright.devnet.record import NetworkRecord
-from poolwright.poco import calls, ids, rewards
+from poolwright.poco import calls, ids, rewards, views
 from poolwright.poco.consensus import workers_needed
 from poolwright.poco.errors import InputError, PeerError, Unavailable
 from poolwright.poco.matching import Orders
@@ -110,7 +110,7 @@ async def registered_app(
     """The app of this image, registered by its owner if it is not yet; with the receipt if it was not."""
     content = (sender.address, name, "DOCKER", image.name.encode(), image_checksum(image), b"")
     return await _registered(
-        hub, record.app_registry, sender, calls.predict_app(*content), calls.create_app(*content)
+        hub, record.app_registry, sender, views.predict_app(*content), calls.create_app(*content)
     )
 
 
@@ -122,7 +122,7 @@ async def registered_dataset(
     cid = await publish(http, record.results_url, content)
     entry = (sender.address, path.name, f"/ipfs/{cid}".encode(), Hash32(sha256(content).digest()))
     return await _registered(
-        hub, record.dataset_registry, sender, calls.predict_dataset(*entry), calls.create_dataset(*entry)
+        hub, record.dataset_registry, sender, views.predict_dataset(*entry), calls.create_dataset(*entry)
     )
 
 
@@ -155,10 +155,10 @@ async def _registered(
     hub: HubReader, registry: Address, sender: TxSender, predict: bytes, create: bytes
 ) -> tuple[Address, Receipt | None]:
     entry = await hub.ask(
-        Question(to=registry, call=predict, read=calls.decode_address, what="predicted address")
+        Question(to=registry, call=predict, read=views.decode_address, what="predicted address")
     )
     is_there = await hub.ask(
-        Question(to=registry, call=calls.is_registered(entry), read=calls.decode_bool, what="isRegistered")
+        Question(to=registry, call=views.is_registered(entry), read=views.decode_bool, what="isRegistered")
     )
     if is_there:
         return entry, None

@@ -39,7 +39,7 @@ from poolwright.orderbook.book import (
 from poolwright.orderbook.groups import Membership, Pair
 from poolwright.orderbook.listing import Kind, Listing, Status, kind_of, listing_of, resource_of
 from poolwright.orderbook.render import render
-from poolwright.poco import calls
+from poolwright.poco import views
 from poolwright.poco.errors import Unavailable
 from poolwright.poco.orders import Domain, Order, RequestOrder, order_hash
 from poolwright.poco.types import Address, BlockNumber, BlockStamp, Hash32, NRlc, OrderHash
@@ -238,14 +238,14 @@ class ChainMarket:
         resource = resource_of(order)
         signer = order.requester if isinstance(order, RequestOrder) else wallet
         questions: list[Ask] = [
-            _question(hub, calls.view_consumed(name), calls.decode_uint, "viewConsumed"),
-            _question(hub, calls.view_account(signer), calls.decode_account, "viewAccount"),
+            _question(hub, views.view_consumed(name), views.decode_uint, "viewConsumed"),
+            _question(hub, views.view_account(signer), views.decode_account, "viewAccount"),
         ]
         if kind is not Kind.REQUEST:
             registry = getattr(self.registries, kind.value.removesuffix("order"))
             questions += [
-                _question(registry, calls.is_registered(resource), calls.decode_bool, "isRegistered"),
-                _question(resource, calls.owner(), calls.decode_address, "owner"),
+                _question(registry, views.is_registered(resource), views.decode_bool, "isRegistered"),
+                _question(resource, views.owner(), views.decode_address, "owner"),
             ]
         is_of_key = signer_of(name, order.sign) == signer
         questions.append(HasCode(signer) if is_of_key else self._is_signed(signer, name, order.sign))
@@ -272,16 +272,16 @@ class ChainMarket:
 
     def _is_signed(self, signer: Address, name: OrderHash, sign: bytes) -> Question[Any]:
         """Whether a contract signed, or the order was signed on the chain: the hub says as in a match."""
-        call = calls.verify_presignature_or_signature(signer, name, sign)
-        return _question(self.settings.hub, call, calls.decode_bool, "verifyPresignatureOrSignature")
+        call = views.verify_presignature_or_signature(signer, name, sign)
+        return _question(self.settings.hub, call, views.decode_bool, "verifyPresignatureOrSignature")
 
     async def is_signature_of_contract(self, wallet: Address, digest: Hash32, signature: bytes) -> bool:
         """Whether the contract at this address says that it signed. Raises Unavailable."""
         _, [has_code] = await self.reads.ask([HasCode(wallet)])
         if not has_code:
             return False
-        call = calls.verify_signature(wallet, digest, signature)
-        question = _question(self.settings.hub, call, calls.decode_bool, "verifySignature")
+        call = views.verify_signature(wallet, digest, signature)
+        question = _question(self.settings.hub, call, views.decode_bool, "verifySignature")
         _, [answer] = await self.reads.ask([question])
         return answer is True
 

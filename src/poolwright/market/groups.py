@@ -26,7 +26,7 @@ from poolwright.orderbook.groups import Groups, Membership, Pair
 from poolwright.orderbook.listing import Kind, Listing
 from poolwright.orderbook.match import BestMatch, best_match
 from poolwright.orderbook.query import NOBODY, Query
-from poolwright.poco import calls
+from poolwright.poco import views
 from poolwright.poco.errors import PeerError, Unavailable
 from poolwright.poco.types import Address, BlockNumber
 
@@ -143,8 +143,8 @@ class ChainGroups:
 def membership_question(pair: Pair) -> Question[bool]:
     """Asks whether the account belongs to the group, as the hub does in a match."""
     group, account = pair
-    call = calls.key_has_purpose(account, GROUP_MEMBER)
-    return Question(to=group, call=call, read=calls.decode_bool, what="keyHasPurpose")
+    call = views.key_has_purpose(account, GROUP_MEMBER)
+    return Question(to=group, call=call, read=views.decode_bool, what="keyHasPurpose")
 
 
 def membership_fact(pair: Pair, answer: object) -> MembershipRead:

@@ -31,7 +31,7 @@ from poolwright.market.rows import Stale
 from poolwright.market.steps import Dated, News, Step
 from poolwright.orderbook.book import OrderReread, ResourceOwned, StakeRead
 from poolwright.orderbook.listing import Kind, Listing
-from poolwright.poco import calls
+from poolwright.poco import views
 from poolwright.poco.errors import PeerError, Unavailable
 from poolwright.poco.types import Address, BlockNumber, BlockStamp, Hash32, NRlc, OrderHash
 
@@ -124,13 +124,13 @@ async def _read(market: ChainMarket, keys: list[Key]) -> tuple[BlockNumber, dict
     for what, name in keys:
         match what:
             case "consumed":
-                questions.append(_ask(hub, calls.view_consumed(_order(name)), calls.decode_uint, what))
+                questions.append(_ask(hub, views.view_consumed(_order(name)), views.decode_uint, what))
             case "stake":
-                questions.append(_ask(hub, calls.view_account(Address(name)), calls.decode_account, what))
+                questions.append(_ask(hub, views.view_account(Address(name)), views.decode_account, what))
             case "member":
                 questions.append(membership_question(pair_of(name)))
             case _:
-                questions.append(_ask(Address(name), calls.owner(), calls.decode_address, what))
+                questions.append(_ask(Address(name), views.owner(), views.decode_address, what))
     block, found = await market.reads.ask(questions)
     return block.number, dict(zip(keys, found, strict=True))
 

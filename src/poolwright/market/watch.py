@@ -47,7 +47,7 @@ from poolwright.market.turns import Deposed
 from poolwright.orderbook.book import Book, OrderClosed, OrderConsumed, OrderReread, ResourceOwned, StakeRead
 from poolwright.orderbook.listing import listing_of, order_of
 from poolwright.orderbook.render import iso_time
-from poolwright.poco import calls, events
+from poolwright.poco import events, views
 from poolwright.poco.errors import PeerError, PoolwrightError, Unavailable
 from poolwright.poco.events import Log
 from poolwright.poco.records import Account, Deal, Resource
@@ -171,7 +171,7 @@ class Watcher:
             return []
         hub = self._market.settings.hub
         questions = [
-            _ask(hub, calls.view_deal(match.deal_id), calls.decode_deal, "viewDeal")
+            _ask(hub, views.view_deal(match.deal_id), views.decode_deal, "viewDeal")
             for match, _ in found.matches
         ]
         deals, _ = await self._ask(questions, upto)
@@ -197,7 +197,7 @@ class Watcher:
 
     async def _read_owners(self, keys: list[Key], upto: BlockStamp) -> dict[Key, tuple[Any, BlockNumber]]:
         """Owners of resources; nobody for one that this branch of the chain does not have yet."""
-        questions = [_ask(Address(name), calls.owner(), calls.decode_address, "owner") for _, name in keys]
+        questions = [_ask(Address(name), views.owner(), views.decode_address, "owner") for _, name in keys]
         try:
             answers, at = await self._ask(questions, upto)
         except (CallReverted, PeerError):
@@ -346,8 +346,8 @@ def _order_fact(replica: Replica, name: OrderHash, consumed: int) -> OrderConsum
 
 def _question(hub: Address, what: str, name: bytes) -> Question[Any]:
     if what == "stake":
-        return _ask(hub, calls.view_account(Address(name)), calls.decode_account, "viewAccount")
-    return _ask(hub, calls.view_consumed(OrderHash(Hash32(name))), calls.decode_uint, "viewConsumed")
+        return _ask(hub, views.view_account(Address(name)), views.decode_account, "viewAccount")
+    return _ask(hub, views.view_consumed(OrderHash(Hash32(name))), views.decode_uint, "viewConsumed")
 
 
 def _ask(to: Address, call: bytes, read: Any, what: str) -> Question[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, Final, TypeVar
 
+from poolwright.poco.abi import encode_call
 from poolwright.poco.orders import (
     APPORDER_TYPE,
     DATASETORDER_TYPE,
@@ -49,3 +50,19 @@ def order_from_tuple(kind: type[_OrderT], values: Sequence[Any]) -> _OrderT:
     """The order of this kind whose values `abi.decode` gave."""
     named = dict(zip(_KIND_TO_FIELDS[kind], values, strict=True))
     return kind(**named | {"tag": Tag(int.from_bytes(named["tag"], "big"))})
+
+
+_FOUR_ORDERS: Final = ",".join(
+    (APPORDER_TUPLE, DATASETORDER_TUPLE, WORKERPOOLORDER_TUPLE, REQUESTORDER_TUPLE)
+)
+APP_ARGUMENTS: Final = "(address,string,string,bytes,bytes32,bytes)"
+DATASET_ARGUMENTS: Final = "(address,string,bytes,bytes32)"
+WORKERPOOL_ARGUMENTS: Final = "(address,string)"
+
+
+def call_of_four_orders(
+    name: str, app: AppOrder, dataset: DatasetOrder, pool: WorkerpoolOrder, request: RequestOrder
+) -> bytes:
+    """The call data of a function of the hub that takes all four orders."""
+    orders = (order_to_tuple(order) for order in (app, dataset, pool, request))
+    return encode_call(f"{name}({_FOUR_ORDERS})", *orders)

@@ -144,7 +144,9 @@ class Environment:
                 raise ValueError
             return urls
 
-        return self.read(name, parse, "one or more URLs such as http://host:port, separated by commas", default)
+        return self.read(
+            name, parse, "one or more URLs such as http://host:port, separated by commas", default
+        )
 
     def path(self, name: str, default: str | None = None) -> Path:
         """A file or folder, absolute; a default counts from the folder the process starts in."""

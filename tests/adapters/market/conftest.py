@@ -18,7 +18,7 @@ from poolwright.devnet.node import Node
 from poolwright.market import service
 from poolwright.market.config import ChainSettings, MarketConfig
 from poolwright.market.login import digest_of
-from poolwright.poco import calls
+from poolwright.poco import calls, views
 from poolwright.poco.keccak import keccak
 from poolwright.poco.orders import (
     AppOrder,
@@ -73,7 +73,7 @@ class Chain:
         )
 
     def create(self, name: str, registry: Address, predict: bytes, create: bytes) -> None:
-        self.entries[name] = calls.decode_address(self.ask(registry, predict))
+        self.entries[name] = views.decode_address(self.ask(registry, predict))
         self.send(PROVIDER, registry, create)
 
     def deposit(self, wallet: Address, amount: int) -> None:
@@ -86,7 +86,7 @@ class Chain:
         self.send(wallet, self.contracts.hub, calls.withdraw(NRlc(amount)))
 
     def stake(self, wallet: Address) -> int:
-        return calls.decode_account(self.ask(self.contracts.hub, calls.view_account(wallet))).stake
+        return views.decode_account(self.ask(self.contracts.hub, views.view_account(wallet))).stake
 
     # --- orders
 
@@ -156,20 +156,20 @@ def register(chain: Chain) -> None:
     chain.create(
         "app",
         contracts.app_registry,
-        calls.predict_app(PROVIDER, *app),
+        views.predict_app(PROVIDER, *app),
         calls.create_app(PROVIDER, *app),
     )
     data = ("data", b"/ipfs/data", Hash32.zero())
     chain.create(
         "dataset",
         contracts.dataset_registry,
-        calls.predict_dataset(PROVIDER, *data),
+        views.predict_dataset(PROVIDER, *data),
         calls.create_dataset(PROVIDER, *data),
     )
     chain.create(
         "pool",
         contracts.workerpool_registry,
-        calls.predict_workerpool(MANAGER, "pool"),
+        views.predict_workerpool(MANAGER, "pool"),
         calls.create_workerpool(MANAGER, "pool"),
     )
 

@@ -9,7 +9,7 @@ from contract_wallet import wallet_code
 
 from conftest import CHAIN_ID, KEYS, MANAGER, NOBODY, PROVIDER, REQUESTER, Chain, Client
 from poolwright.market.login import digest_of
-from poolwright.poco import calls
+from poolwright.poco import calls, views
 from poolwright.poco.orders import Order
 from poolwright.poco.records import OrderOperation
 from poolwright.poco.signatures import sign_digest
@@ -31,12 +31,12 @@ def wallet(chain: Chain) -> Address:
     wallet = deployed_wallet(chain, REQUESTER)
     contracts, app = chain.contracts, ("its app", "DOCKER", b"app:2", Hash32.zero(), b"")
     chain.create(
-        "its app", contracts.app_registry, calls.predict_app(wallet, *app), calls.create_app(wallet, *app)
+        "its app", contracts.app_registry, views.predict_app(wallet, *app), calls.create_app(wallet, *app)
     )
     chain.create(
         "its pool",
         contracts.workerpool_registry,
-        calls.predict_workerpool(wallet, "its pool"),
+        views.predict_workerpool(wallet, "its pool"),
         calls.create_workerpool(wallet, "its pool"),
     )
     return wallet
@@ -47,8 +47,8 @@ def signed(chain: Chain, order: Order, key: bytes) -> Order:
 
 
 def says_the_hub(chain: Chain, signer: Address, order: Order) -> bool:
-    call = calls.verify_presignature_or_signature(signer, chain.hash(order), order.sign)
-    return calls.decode_bool(chain.ask(chain.contracts.hub, call))
+    call = views.verify_presignature_or_signature(signer, chain.hash(order), order.sign)
+    return views.decode_bool(chain.ask(chain.contracts.hub, call))
 
 
 async def authorized(market: Client, wallet: Address, key: bytes) -> str:
@@ -140,8 +140,8 @@ async def test_a_presignature_of_a_former_owner_counts_no_more(chain: Chain, mar
     registry, pool = chain.contracts.workerpool_registry, chain.entries["pool"]
     chain.send(MANAGER, registry, calls.transfer_entry(MANAGER, PROVIDER, pool))
 
-    assert not calls.decode_bool(
-        chain.ask(chain.contracts.hub, calls.verify_presignature(PROVIDER, chain.hash(order)))
+    assert not views.decode_bool(
+        chain.ask(chain.contracts.hub, views.verify_presignature(PROVIDER, chain.hash(order)))
     )
     assert await market.refused(order, PROVIDER) == "invalid sign"
 

@@ -25,7 +25,7 @@ from conftest import (
 )
 from poolwright.market import service
 from poolwright.market.login import digest_of
-from poolwright.poco import calls
+from poolwright.poco import calls, views
 from poolwright.poco.orders import NULL_DATASETORDER
 from poolwright.poco.records import OrderOperation
 from poolwright.poco.signatures import sign_digest
@@ -145,7 +145,7 @@ async def test_a_reorganisation_below_all_that_was_watched_is_read_again(
 ) -> None:
     """Of the passed blocks only the one before the hub's is left; what both branches have is not lost."""
     registry = chain.contracts.workerpool_registry
-    late = calls.decode_address(chain.ask(registry, calls.predict_workerpool(MANAGER, "late")))
+    late = views.decode_address(chain.ask(registry, views.predict_workerpool(MANAGER, "late")))
     chain.send(PROVIDER, registry, calls.create_workerpool(MANAGER, "late"))
     chain.node.call("anvil_mine", hex(2))
     config = settings_of(chain, f"sqlite:///{tmp_path}/market.db")
@@ -183,7 +183,7 @@ async def test_what_was_read_of_a_lost_block_is_read_again_when_the_cursor_is_th
     async with aiohttp.ClientSession() as http, service.serving(config) as running:
         market = Client(http=http, url=running.url, chain=chain)
         chain.send(PROVIDER, hub, calls.match_orders(app, NULL_DATASETORDER, order, request))
-        late = calls.decode_address(chain.ask(registry, calls.predict_workerpool(MANAGER, "late")))
+        late = views.decode_address(chain.ask(registry, views.predict_workerpool(MANAGER, "late")))
         chain.send(PROVIDER, registry, calls.create_workerpool(MANAGER, "late"))
         chain.deposit(MANAGER, 30)
         gone = chain.pool_order(workerpool=late)

@@ -19,7 +19,7 @@ from market_processes import WAIT_SECONDS, Heard, Process, started, until
 
 from conftest import CHAIN_ID, MANAGER, PROVIDER, Chain, Client
 from databases import Cluster, postgresql
-from poolwright.poco import calls
+from poolwright.poco import calls, views
 from poolwright.poco.orders import NULL_DATASETORDER, AppOrder, Order, WorkerpoolOrder
 from poolwright.poco.types import NRlc, OrderHash
 
@@ -71,7 +71,7 @@ async def deal(chain: Chain, app: AppOrder, pool: WorkerpoolOrder) -> None:
 
 
 def consumed(chain: Chain, order: Order) -> int:
-    return calls.decode_uint(chain.ask(chain.contracts.hub, calls.view_consumed(chain.hash(order))))
+    return views.decode_uint(chain.ask(chain.contracts.hub, views.view_consumed(chain.hash(order))))
 
 
 async def test_all_of_them_serve_and_tell_the_same_in_the_same_order(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import eth_abi
 import pytest
 
-from poolwright.poco import calls
+from poolwright.poco import calls, views
 from poolwright.poco.errors import InputError, PeerError
 from poolwright.poco.orders import NULL_DATASETORDER, AppOrder, Domain, RequestOrder, WorkerpoolOrder
 from poolwright.poco.records import (
@@ -94,7 +94,7 @@ Case = tuple[bytes, str, list[str], list[object]]
 TRANSACTIONS: list[Case] = [
     (calls.match_orders(*FOUR), "156194d4", FOUR_TYPES, [*FOUR_VALUES]),
     (calls.sponsor_match_orders(*FOUR), "2f391533", FOUR_TYPES, [*FOUR_VALUES]),
-    (calls.compute_deal_volume(*FOUR), "66517ca6", FOUR_TYPES, [*FOUR_VALUES]),
+    (views.compute_deal_volume(*FOUR), "66517ca6", FOUR_TYPES, [*FOUR_VALUES]),
     (
         calls.manage_app_order(APP, OrderOperation.CLOSE),
         "b2b07e66",
@@ -120,7 +120,7 @@ TRANSACTIONS: list[Case] = [
         [(REQUEST_VALUES, 1, b"")],
     ),
     (
-        calls.assert_dataset_deal_compatibility(NULL_DATASETORDER, DEAL),
+        views.assert_dataset_deal_compatibility(NULL_DATASETORDER, DEAL),
         "80f03425",
         [APP_TYPE, "bytes32"],
         [NULL_VALUES, DEAL],
@@ -191,33 +191,33 @@ TRANSACTIONS: list[Case] = [
     (calls.transfer_ownership(A), "f2fde38b", ["address"], [A]),
 ]
 VIEWS: list[Case] = [
-    (calls.view_deal(DEAL), "b74861b2", ["bytes32"], [DEAL]),
-    (calls.view_task(TASK), "adccf0d5", ["bytes32"], [TASK]),
-    (calls.view_contribution(TASK, A), "e741363b", ["bytes32", "address"], [TASK, A]),
-    (calls.view_account(A), "6b55f4a5", ["address"], [A]),
-    (calls.view_score(A), "db230b52", ["address"], [A]),
-    (calls.view_category(4), "4f5f44ec", ["uint256"], [4]),
-    (calls.count_category(), "c140996f", [], []),
-    (calls.view_consumed(ORDER_HASH), "4b2bec8c", ["bytes32"], [HASH]),
-    (calls.view_presigned(ORDER_HASH), "d286eb16", ["bytes32"], [HASH]),
-    (calls.result_for(TASK), "d09cc57e", ["bytes32"], [TASK]),
-    (calls.verify_signature(A, HASH, b"s"), "01751998", ["address", "bytes32", "bytes"], [A, HASH, b"s"]),
-    (calls.verify_presignature(A, HASH), "c87b582a", ["address", "bytes32"], [A, HASH]),
+    (views.view_deal(DEAL), "b74861b2", ["bytes32"], [DEAL]),
+    (views.view_task(TASK), "adccf0d5", ["bytes32"], [TASK]),
+    (views.view_contribution(TASK, A), "e741363b", ["bytes32", "address"], [TASK, A]),
+    (views.view_account(A), "6b55f4a5", ["address"], [A]),
+    (views.view_score(A), "db230b52", ["address"], [A]),
+    (views.view_category(4), "4f5f44ec", ["uint256"], [4]),
+    (views.count_category(), "c140996f", [], []),
+    (views.view_consumed(ORDER_HASH), "4b2bec8c", ["bytes32"], [HASH]),
+    (views.view_presigned(ORDER_HASH), "d286eb16", ["bytes32"], [HASH]),
+    (views.result_for(TASK), "d09cc57e", ["bytes32"], [TASK]),
+    (views.verify_signature(A, HASH, b"s"), "01751998", ["address", "bytes32", "bytes"], [A, HASH, b"s"]),
+    (views.verify_presignature(A, HASH), "c87b582a", ["address", "bytes32"], [A, HASH]),
     (
-        calls.verify_presignature_or_signature(A, HASH, b"s"),
+        views.verify_presignature_or_signature(A, HASH, b"s"),
         "bf36994e",
         ["address", "bytes32", "bytes"],
         [A, HASH, b"s"],
     ),
-    (calls.balance_of(A), "70a08231", ["address"], [A]),
-    (calls.owner(), "8da5cb5b", [], []),
-    (calls.owner_of(A), "6352211e", ["uint256"], [int.from_bytes(A, "big")]),
-    (calls.name(), "06fdde03", [], []),
-    (calls.symbol(), "95d89b41", [], []),
-    (calls.decimals(), "313ce567", [], []),
-    (calls.total_supply(), "18160ddd", [], []),
-    (calls.allowance(A, B), "dd62ed3e", ["address", "address"], [A, B]),
-    (calls.is_valid_signature(HASH, b"s"), "1626ba7e", ["bytes32", "bytes"], [HASH, b"s"]),
+    (views.balance_of(A), "70a08231", ["address"], [A]),
+    (views.owner(), "8da5cb5b", [], []),
+    (views.owner_of(A), "6352211e", ["uint256"], [int.from_bytes(A, "big")]),
+    (views.name(), "06fdde03", [], []),
+    (views.symbol(), "95d89b41", [], []),
+    (views.decimals(), "313ce567", [], []),
+    (views.total_supply(), "18160ddd", [], []),
+    (views.allowance(A, B), "dd62ed3e", ["address", "address"], [A, B]),
+    (views.is_valid_signature(HASH, b"s"), "1626ba7e", ["bytes32", "bytes"], [HASH, b"s"]),
 ]
 
 
@@ -261,7 +261,7 @@ def test_a_deal_reads_field_by_field() -> None:
         ],
     )
 
-    assert calls.decode_deal(answer) == Deal(
+    assert views.decode_deal(answer) == Deal(
         app=Resource(pointer=A, owner=B, price=NRlc(1)),
         dataset=Resource(pointer=Address.zero(), owner=Address.zero(), price=NRlc(0)),
         workerpool=Resource(pointer=B, owner=C, price=NRlc(3)),
@@ -292,7 +292,7 @@ def test_a_task_reads_field_by_field() -> None:
         [TASK_TYPE], [(2, DEAL, 1, 300, 10, 11, 12, HASH, 13, 14, [A, B], HASH, b"link", 0, b"callback")]
     )
 
-    assert calls.decode_task(answer) == OnchainTask(
+    assert views.decode_task(answer) == OnchainTask(
         status=TaskStatus.REVEALING,
         deal_id=DEAL,
         index=1,
@@ -313,7 +313,7 @@ def test_a_task_reads_field_by_field() -> None:
 def test_an_unknown_task_reads_as_unset() -> None:
     nothing = (0, bytes(32), 0, 0, 0, 0, 0, bytes(32), 0, 0, [], bytes(32), b"", 0, b"")
 
-    task = calls.decode_task(eth_abi.encode([TASK_TYPE], [nothing]))
+    task = views.decode_task(eth_abi.encode([TASK_TYPE], [nothing]))
 
     assert task.status is TaskStatus.UNSET
     assert not task.deal_id
@@ -323,14 +323,14 @@ def test_a_status_that_no_contract_has_is_refused() -> None:
     nonsense = (5, bytes(32), 0, 0, 0, 0, 0, bytes(32), 0, 0, [], bytes(32), b"", 0, b"")
 
     with pytest.raises(PeerError, match="not a TaskStatus, expected 0 to 4, got 5"):
-        calls.decode_task(eth_abi.encode([TASK_TYPE], [nonsense]))
+        views.decode_task(eth_abi.encode([TASK_TYPE], [nonsense]))
 
 
 @pytest.mark.parametrize(
     ("decoder", "types", "values", "expected"),
     [
         (
-            calls.decode_contribution,
+            views.decode_contribution,
             ["(uint8,bytes32,bytes32,address,uint256)"],
             [(1, HASH, TASK, A, 4)],
             Contribution(
@@ -341,46 +341,46 @@ def test_a_status_that_no_contract_has_is_refused() -> None:
                 weight=4,
             ),
         ),
-        (calls.decode_account, ["(uint256,uint256)"], [(1, 2)], Account(stake=NRlc(1), locked=NRlc(2))),
+        (views.decode_account, ["(uint256,uint256)"], [(1, 2)], Account(stake=NRlc(1), locked=NRlc(2))),
         (
-            calls.decode_category,
+            views.decode_category,
             ["(string,string,uint256)"],
             [("XS", '""', 300)],
             Category(name="XS", description='""', timeref=Seconds(300)),
         ),
         (
-            calls.decode_app,
+            views.decode_app,
             ["(address,string,string,bytes,bytes32,bytes)"],
             [(A, "app", "DOCKER", b"image:1", HASH, b"")],
             AppInfo(owner=A, name="app", type="DOCKER", multiaddr=b"image:1", checksum=HASH, mrenclave=b""),
         ),
         (
-            calls.decode_dataset,
+            views.decode_dataset,
             ["(address,string,bytes,bytes32)"],
             [(A, "data", b"/ipfs/x", HASH)],
             DatasetInfo(owner=A, name="data", multiaddr=b"/ipfs/x", checksum=HASH),
         ),
         (
-            calls.decode_workerpool,
+            views.decode_workerpool,
             ["(address,string,uint256,uint256)"],
             [(A, "pool", 30, 1)],
             WorkerpoolInfo(owner=A, description="pool", worker_stake_ratio=30, scheduler_reward_ratio=1),
         ),
         (
-            calls.decode_domain,
+            views.decode_domain,
             ["(string,string,uint256,address)"],
             [("iExecODB", "5.0.0", 134, A)],
             Domain(chain_id=134, hub=A),
         ),
-        (calls.decode_uint, ["uint256"], [7], 7),
-        (calls.decode_bool, ["bool"], [True], True),
-        (calls.decode_address, ["address"], [A], A),
-        (calls.decode_entry, ["uint256"], [int.from_bytes(A, "big")], A),
-        (calls.decode_hash, ["bytes32"], [HASH], HASH),
-        (calls.decode_bytes, ["bytes"], [b"abc"], b"abc"),
-        (calls.decode_string, ["string"], ["RLC"], "RLC"),
-        (calls.decode_is_valid_signature, ["bytes4"], [bytes.fromhex("1626ba7e")], True),
-        (calls.decode_is_valid_signature, ["bytes4"], [bytes(4)], False),
+        (views.decode_uint, ["uint256"], [7], 7),
+        (views.decode_bool, ["bool"], [True], True),
+        (views.decode_address, ["address"], [A], A),
+        (views.decode_entry, ["uint256"], [int.from_bytes(A, "big")], A),
+        (views.decode_hash, ["bytes32"], [HASH], HASH),
+        (views.decode_bytes, ["bytes"], [b"abc"], b"abc"),
+        (views.decode_string, ["string"], ["RLC"], "RLC"),
+        (views.decode_is_valid_signature, ["bytes4"], [bytes.fromhex("1626ba7e")], True),
+        (views.decode_is_valid_signature, ["bytes4"], [bytes(4)], False),
     ],
 )
 def test_an_answer_reads_as_its_record(
@@ -389,7 +389,7 @@ def test_an_answer_reads_as_its_record(
     assert decoder(eth_abi.encode(types, values)) == expected
 
 
-DECODERS = [function for name, function in inspect.getmembers(calls) if name.startswith("decode_")]
+DECODERS = [function for name, function in inspect.getmembers(views) if name.startswith("decode_")]
 
 
 @pytest.mark.parametrize("decoder", DECODERS, ids=lambda decoder: decoder.__name__)

@@ -18,7 +18,7 @@ from poolwright.cli.iexec.preflight import both
 from poolwright.cli.iexec.render import tree
 from poolwright.cli.iexec.resources import deployed_or
 from poolwright.cli.iexec.values import address_of, number_of
-from poolwright.poco import calls, ids
+from poolwright.poco import ids, views
 from poolwright.poco.matching import EntryKind, Orders
 from poolwright.poco.orders import (
     NULL_DATASETORDER,
@@ -221,7 +221,7 @@ async def _pool_order(
     if pool is not None:
         filters["workerpool"] = str(pool)
     count = await session.reader.ask(
-        Question(to=session.hub, call=calls.count_category(), read=calls.decode_uint, what="countCategory")
+        Question(to=session.hub, call=views.count_category(), read=views.decode_uint, what="countCategory")
     )
     for category in [wanted] if wanted is not None else range(count):
         found = await _first_open(session, "workerpoolorder", {**filters, "category": str(category)})

@@ -20,7 +20,7 @@ from poolwright.cli.iexec.preflight import (
     price_lines,
     require,
 )
-from poolwright.poco import calls
+from poolwright.poco import views
 from poolwright.poco.errors import PeerError
 from poolwright.poco.matching import EntryKind, Orders, Policy
 from poolwright.poco.orders import AppOrder, DatasetOrder, Order, RequestOrder, WorkerpoolOrder, order_hash
@@ -156,10 +156,10 @@ async def signed(session: Session, order: Order, signer: Address) -> Order:
 
 async def is_signed(session: Session, signer: Address, hash_: OrderHash, sign: bytes) -> bool:
     """Whether the hub takes the signature, a presignature or a contract wallet's word included."""
-    call = calls.verify_presignature_or_signature(signer, hash_, sign)
+    call = views.verify_presignature_or_signature(signer, hash_, sign)
     try:
         return await session.reader.ask(
-            Question(to=session.hub, call=call, read=calls.decode_bool, what="verifySignature")
+            Question(to=session.hub, call=call, read=views.decode_bool, what="verifySignature")
         )
     except CallReverted:  # no signature of a known form
         return False
@@ -246,10 +246,10 @@ async def _members(session: Session, orders: Orders) -> frozenset[tuple[Address,
     """Which restrictions are ERC-734 groups that hold the account; a plain account holds nobody."""
 
     async def holds(group: Address, account: Address) -> bool:
-        call = calls.key_has_purpose(account, GROUP_MEMBER)
+        call = views.key_has_purpose(account, GROUP_MEMBER)
         try:
             return await session.reader.ask(
-                Question(to=group, call=call, read=calls.decode_bool, what="keyHasPurpose")
+                Question(to=group, call=call, read=views.decode_bool, what="keyHasPurpose")
             )
         except (CallReverted, PeerError):
             return False
@@ -262,13 +262,13 @@ async def _members(session: Session, orders: Orders) -> frozenset[tuple[Address,
 async def _stake_and_categories(session: Session, owner: Address) -> tuple[NRlc, int]:
     questions: list[Question[Any]] = [
         Question(
-            to=session.hub, call=calls.view_account(owner), read=calls.decode_account, what="viewAccount"
+            to=session.hub, call=views.view_account(owner), read=views.decode_account, what="viewAccount"
         ),
-        Question(to=session.hub, call=calls.count_category(), read=calls.decode_uint, what="countCategory"),
+        Question(to=session.hub, call=views.count_category(), read=views.decode_uint, what="countCategory"),
     ]
     account, count = await session.reader.ask_all(questions)
     return account.stake, count
 
 
 def _registered(registry: Address, entry: Address) -> Question[bool]:
-    return Question(to=registry, call=calls.is_registered(entry), read=calls.decode_bool, what="isRegistered")
+    return Question(to=registry, call=views.is_registered(entry), read=views.decode_bool, what="isRegistered")

@@ -17,7 +17,7 @@ from poolwright.cli.iexec.command import Noun, Outcome, Run, Shared
 from poolwright.cli.iexec.errors import IexecError, ObjectNotFoundError
 from poolwright.cli.iexec.files import deployed_address, project_part, save_deployed, save_project_part
 from poolwright.cli.iexec.values import address_of, number_of, require
-from poolwright.poco import calls
+from poolwright.poco import calls, views
 from poolwright.poco.types import Address
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ async def deployed_or(run: Run, kind: str, given: str | None, chain_id: str | No
 async def is_registered(session: Session, resource: Resource, entry: Address) -> bool:
     """Whether the kind's registry has this entry."""
     registry = resource.registry(await session.contracts())
-    return await session.ask(registry, calls.is_registered(entry), calls.decode_bool, "isRegistered")
+    return await session.ask(registry, views.is_registered(entry), views.decode_bool, "isRegistered")
 
 
 async def _deploy(run: Run, resource: Resource) -> Outcome:
@@ -133,7 +133,7 @@ async def _deploy(run: Run, resource: Resource) -> Outcome:
     run.wallet_file()
     async with run.session() as session:
         registry = resource.registry(await session.contracts())
-        predicted = await session.ask(registry, creation.predict, calls.decode_address, "predict")
+        predicted = await session.ask(registry, creation.predict, views.decode_address, "predict")
         if await is_registered(session, resource, predicted):
             raise IexecError(
                 f"{resource.kind.capitalize()} already deployed at address {predicted}",
@@ -177,7 +177,7 @@ async def _entry(run: Run, session: Session, resource: Resource, given: str | No
             got=str(index),
         )
     return await session.ask(
-        registry, calls.token_of_owner_by_index(owner, index), calls.decode_entry, "tokenOfOwnerByIndex"
+        registry, views.token_of_owner_by_index(owner, index), views.decode_entry, "tokenOfOwnerByIndex"
     )
 
 
@@ -216,4 +216,4 @@ def _owner(run: Run) -> Address:
 
 
 async def _held(session: Session, registry: Address, owner: Address) -> int:
-    return await session.ask(registry, calls.balance_of(owner), calls.decode_uint, "balanceOf")
+    return await session.ask(registry, views.balance_of(owner), views.decode_uint, "balanceOf")

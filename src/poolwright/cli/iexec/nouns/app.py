@@ -11,7 +11,7 @@ from poolwright.cli.iexec.multiaddr import stored
 from poolwright.cli.iexec.resources import Creation, Found, Part, Resource, add_verbs, write_template
 from poolwright.cli.iexec.values import address_of, bytes_of, hash_of, text_of
 from poolwright.compute.multiaddr import location_of
-from poolwright.poco import calls
+from poolwright.poco import calls, views
 from poolwright.poco.types import Address
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def read(part: Part) -> Creation:
         hash_of(part.get("checksum"), "checksum"),
         bytes_of(part.get("mrenclave") or "", "mrenclave"),
     )
-    return Creation(create=calls.create_app(*values), predict=calls.predict_app(*values))
+    return Creation(create=calls.create_app(*values), predict=views.predict_app(*values))
 
 
 async def find(session: Session, address: Address) -> Found:

@@ -11,7 +11,7 @@ from poolwright.cli.iexec.command import Noun, Outcome, Run, Shared
 from poolwright.cli.iexec.errors import IexecError, ObjectNotFoundError
 from poolwright.cli.iexec.files import project_part, save_project_part
 from poolwright.cli.iexec.values import number_of, text_of
-from poolwright.poco import calls
+from poolwright.poco import calls, views
 from poolwright.poco.events import CreateCategory
 from poolwright.poco.types import Seconds
 
@@ -84,4 +84,4 @@ async def count(run: Run) -> Outcome:
 
 
 async def _count(session: Session) -> int:
-    return await session.ask(session.hub, calls.count_category(), calls.decode_uint, "countCategory")
+    return await session.ask(session.hub, views.count_category(), views.decode_uint, "countCategory")

@@ -15,7 +15,7 @@ from poolwright.cli.iexec.multiaddr import stored
 from poolwright.cli.iexec.resources import Creation, Found, Part, Resource, add_verbs, write_template
 from poolwright.cli.iexec.values import address_of, hash_of, text_of
 from poolwright.compute.multiaddr import location_of
-from poolwright.poco import calls
+from poolwright.poco import calls, views
 from poolwright.poco.types import Address
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def read(part: Part) -> Creation:
         stored(text_of(part.get("multiaddr"), "multiaddr"), "multiaddr"),
         hash_of(part.get("checksum"), "checksum"),
     )
-    return Creation(create=calls.create_dataset(*values), predict=calls.predict_dataset(*values))
+    return Creation(create=calls.create_dataset(*values), predict=views.predict_dataset(*values))
 
 
 async def find(session: Session, address: Address) -> Found:

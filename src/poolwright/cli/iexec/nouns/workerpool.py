@@ -8,7 +8,7 @@ from poolwright.cli.iexec import publishing
 from poolwright.cli.iexec.command import Noun, Outcome, Run, Shared
 from poolwright.cli.iexec.resources import Creation, Found, Part, Resource, add_verbs, write_template
 from poolwright.cli.iexec.values import address_of, text_of
-from poolwright.poco import calls
+from poolwright.poco import calls, views
 from poolwright.poco.types import Address
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def init(run: Run) -> Outcome:
 def read(part: Part) -> Creation:
     """The calldata of a workerpool's description. Raises ValidationError."""
     values = (address_of(part.get("owner"), "owner"), text_of(part.get("description"), "description"))
-    return Creation(create=calls.create_workerpool(*values), predict=calls.predict_workerpool(*values))
+    return Creation(create=calls.create_workerpool(*values), predict=views.predict_workerpool(*values))
 
 
 async def find(session: Session, address: Address) -> Found:
