@@ -55,6 +55,7 @@ class OfficialClient:
         """Run a command that must succeed, with --raw; returns its answer."""
         done = self.call(here, *words, "--raw")
         assert done.returncode == 0, (words, done.stdout, done.stderr)
+        assert done.stdout.startswith("{"), (words, done.stdout, done.stderr)
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
