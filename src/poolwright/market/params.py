@@ -108,14 +108,15 @@ class Window:
 
 
 def read_window(params: Params) -> Window:
-    """Page, offset or cursor. Raises MarketRefusal."""
+    """Page, offset or cursor; each is looked at, whichever counts. Raises MarketRefusal."""
+    size = params.optional_number("pageSize", least=10, most=1000) or 20
+    index = params.optional_number("pageIndex", most=10**9) or 0
+    offset = params.optional_number("page", most=10**12) or 0
     if params.has("cursor"):
-        size = params.optional_number("pageSize", least=10, most=1000) or 20
         return Window(skip=0, count=size, after=read_cursor(params.text("cursor")))
     if params.has("pageIndex") or params.has("pageSize"):
-        size = params.optional_number("pageSize", least=10, most=1000) or 20
-        return Window(skip=(params.optional_number("pageIndex", most=10**9) or 0) * size, count=size)
-    return Window(skip=params.optional_number("page", most=10**12) or 0, count=20)
+        return Window(skip=index * size, count=size)
+    return Window(skip=offset, count=20)
 
 
 def write_cursor(place: Place) -> str:

@@ -133,7 +133,7 @@ async def test_one_key_is_one_transaction_however_often_it_is_submitted(rpc: Rpc
 
 
 async def test_two_hundred_at_once_arrive_each_once(rpc: Rpc) -> None:
-    async with sender(rpc, MemoryTxJournal()) as running:
+    async with sender(rpc, MemoryTxJournal(), patience=EAGER) as running:  # anvil may forget one of so many
         receipts = await soon(asyncio.gather(*(running.submit(pay(f"tx {number}")) for number in range(200))))
     assert len({receipt.tx_hash for receipt in receipts}) == 200
     assert (await received(rpc), await nonce(rpc)) == (200, 200)
