@@ -295,7 +295,7 @@ async def _deals(record: NetworkRecord, logs: Path, way: Way) -> list[Figure]:
             seen = await _watch(hub, heads, ears, task_id, receipt.block.number)
             if number:  # the first one warms the caches of all
                 watched.append(seen)
-        return _figures(way, watched, direct[1:], _worker_times(logs))
+        return _figures(way, watched, direct[1:], _worker_times(logs, with_upload=way is ALONE))
 
 
 async def _watch(
@@ -356,19 +356,24 @@ async def _straight_run(image: ImageRef) -> float:
         return seconds
 
 
-def _worker_times(logs: Path) -> list[float]:
-    """Milliseconds from each instruction to start until the contribution may be sent, by the workers."""
+def _worker_times(logs: Path, *, with_upload: bool) -> list[float]:
+    """Milliseconds from each instruction to start until the contribution may be sent, by the workers.
+
+    Of the tasks whose result is uploaded in that time, or of the others.
+    """
     times = []
     for log in logs.glob("worker-*.log"):
-        started = 0.0
+        started, has_upload = 0.0, False
         for line in log.read_text().splitlines():
             entry = json.loads(line)
             if entry.get("event") != "step":
                 continue
             at = datetime.fromisoformat(entry["timestamp"]).timestamp() * 1000
-            if "DescribeTask" in entry.get("effects", ()):
-                started = at
-            if entry["kind"] == "ContributionChecked":
+            effects = entry.get("effects", ())
+            if "DescribeTask" in effects:
+                started, has_upload = at, False
+            has_upload = has_upload or "DeliverResult" in effects
+            if entry["kind"] == "ContributionChecked" and has_upload is with_upload:
                 times.append(at - started)
     return times
 
@@ -401,15 +406,14 @@ def _figures(
                 is_met=value - floor < 100,
             )
         )
-    if way is ALONE:  # its time has the upload of the result in it
-        figures.append(
-            Figure(
-                name="worker.no-op",
-                value=statistics.median(worker_times),
-                unit="ms",
-                floor=container,
-                goal="under 10 % above the container",
-                is_met=statistics.median(worker_times) < 1.1 * container,
-            )
+    figures.append(
+        Figure(
+            name="worker.no-op_with_upload" if way is ALONE else "worker.no-op",
+            value=statistics.median(worker_times),
+            unit="ms",
+            floor=container,
+            goal="under 10 % above the container" + (", and the upload" if way is ALONE else ""),
+            is_met=statistics.median(worker_times) < 1.1 * container,
         )
+    )
     return figures
