@@ -55,8 +55,10 @@ class Entry:
     done: asyncio.Future[TxRecord]
     sent_block: int
     """Height at the last broadcast."""
-    sent_at: float
-    """Event loop time of the last broadcast, seconds."""
+    since_block: int
+    """Height since which it is waited for, at its present price."""
+    since: float
+    """Event loop time of that, seconds."""
     is_mined: bool = False
     """There is a receipt, not confirmed yet."""
     is_refused: bool = False
@@ -65,6 +67,10 @@ class Entry:
     """What the log says already of why."""
     misses: int = 0
     """How often running its nonce was used and no receipt was there."""
+
+    def wait_from(self, height: int) -> None:
+        """Be patient anew."""
+        self.since_block, self.since = height, now()
 
 
 class Flight:
@@ -185,7 +191,8 @@ class Flight:
 
     def entry(self, record: TxRecord, done: asyncio.Future[TxRecord]) -> Entry:
         """An entry as if broadcast now."""
-        return Entry(record=record, done=done, sent_block=self.height, sent_at=now())
+        height = self.height
+        return Entry(record=record, done=done, sent_block=height, since_block=height, since=now())
 
     async def send_new(self, unsigned: Sequence[tuple[TxRecord, asyncio.Future[TxRecord]]]) -> None:
         """Give nonces, sign, journal, broadcast. Raises JournalFailed."""
@@ -229,6 +236,7 @@ class Flight:
             del self.entries[old.nonce]
             self.entries[nonce] = entry
         entry.misses = 0
+        entry.wait_from(self.height)
         await self.broadcast([entry])
 
     async def reprice(self, better: Sequence[tuple[Entry, Fees]]) -> None:
@@ -241,6 +249,7 @@ class Flight:
         for (entry, _), record in zip(better, records, strict=True):
             log.info("replacing transaction %s, nonce %d, by %s", record.key, record.nonce, record.tx_hash)
             entry.record = record
+            entry.wait_from(self.height)
         await self.broadcast([entry for entry, _ in better])
 
     async def broadcast(self, entries: Sequence[Entry]) -> None:
@@ -257,7 +266,7 @@ class Flight:
                 entry.is_refused = True
             return
         for entry, outcome in zip(entries, outcomes, strict=True):
-            entry.sent_block, entry.sent_at = self.height, now()
+            entry.sent_block = self.height
             entry.is_refused = isinstance(outcome, RpcError) and not reverts.is_already_known(outcome)
             refusal = str(outcome) if isinstance(outcome, RpcError) and entry.is_refused else ""
             is_news = refusal not in ("", entry.refusal)

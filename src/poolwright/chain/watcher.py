@@ -148,7 +148,7 @@ class Watcher:
         """When a block has passed and the node does not know the next one to be mined, send all again.
 
         Nodes forget what did not fit into a block, or was behind that; nothing of ours moves until it is
-        back. (Whether it is priced too low is a question of patience.)
+        back. Patience goes on meanwhile: a node may forget it each time because it is priced too low.
         """
         first = self._flight.entries.get(self._flight.mined_count)
         if first is None or first.is_mined or head.number <= first.sent_block:
@@ -186,9 +186,11 @@ class Watcher:
                 case Fees():
                     repriced.append((entry, move))
                 case Move.SEND_AGAIN:
+                    entry.wait_from(head.number)
                     again.append(entry)
                 case Move.WAIT:
-                    entry.sent_block, entry.sent_at = head.number, now()
+                    entry.is_refused = False  # whatever it said, it has it
+                    entry.wait_from(head.number)
                 case _:
                     assert_never(move)
         await self._flight.broadcast(again)
@@ -197,7 +199,7 @@ class Watcher:
     def _is_overdue(self, entry: Entry, head: BlockStamp) -> bool:
         if entry.is_refused and head.number > entry.sent_block:
             return True
-        return self._patience.is_over(blocks=head.number - entry.sent_block, seconds=now() - entry.sent_at)
+        return self._patience.is_over(blocks=head.number - entry.since_block, seconds=now() - entry.since)
 
     async def _judge_price(self) -> None:
         """Note whether the network asks more than the cap while something is not mined; say so once."""

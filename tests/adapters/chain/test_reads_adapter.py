@@ -109,9 +109,11 @@ async def test_no_answer_is_taken_from_a_node_that_is_behind_the_known_head(
         asked = contracts.rlc, contracts.deployer, contracts.hub
         await proxy.break_down("stale")
         data = "0x" + calls.approve(contracts.hub, NRlc(7)).hex()
-        await rpc.call(
+        sent = await rpc.call(
             "eth_sendTransaction", {"from": str(contracts.deployer), "to": str(contracts.rlc), "data": data}
         )
+        while await rpc.call("eth_getTransactionReceipt", sent) is None:  # noqa: ASYNC110  a block of its own
+            await asyncio.sleep(0.01)
         head = (await newest_header(rpc)).stamp
         assert await reader.allowance(*asked) == 0
 

@@ -277,7 +277,8 @@ async def test_what_the_node_forgot_when_a_block_was_full_is_sent_again_after_on
     assert (await received(rpc), await nonce(rpc)) == (3, 3)
 
 
-async def test_an_underpriced_transaction_is_replaced_up_to_the_cap(rpc: Rpc) -> None:
+@pytest.mark.parametrize("node", ["keeps it", "forgets it at every block"])
+async def test_an_underpriced_transaction_is_replaced_up_to_the_cap(rpc: Rpc, node: str) -> None:
     await hold_blocks(rpc)
     journal = MemoryTxJournal()
     async with sender(rpc, journal, patience=EAGER, gas=GasPolicy(cap=Wei(10**11))) as running:
@@ -288,6 +289,8 @@ async def test_an_underpriced_transaction_is_replaced_up_to_the_cap(rpc: Rpc) ->
             while not job.done():
                 await asyncio.sleep(0.1)
                 await mine(rpc)
+                if node == "forgets it at every block":
+                    await rpc.call("anvil_dropTransaction", str(first.tx_hash))
                 await rpc.call("anvil_setNextBlockBaseFeePerGas", hex(5 * 10**10))
         receipt = await job
     record = await journal.get("a")
