@@ -53,28 +53,38 @@ from poolwright.wire.messages import (
 
 log = structlog.get_logger(__name__)
 
-HELLO_SECONDS: Final = 10.0
 FAREWELL_SECONDS: Final = 2.0
-MAX_SESSIONS: Final = 20_000
 MAX_NAME: Final = 100
-MAX_KNOWN: Final = 50_000
-"""Workers that the pool remembers; then only they may connect."""
-BURST: Final = 10_000
-"""Messages that a worker may send at once: its backlog after an outage is far smaller."""
-PER_SECOND: Final = 500
-"""Messages that it may send all the time; a busy worker with many slots sends some dozens."""
-CONNECTION_BURST: Final = 300
-CONNECTIONS_PER_SECOND: Final = 0.2
-"""Each connection is an event in the log; a worker makes one a minute at the very most."""
-REFUSAL_BURST: Final = 5_000
-REFUSALS_PER_SECOND: Final = 5.0
-"""Reports that may be turned away before the session is: a worker whose scheduler was restored from a backup
-brings some thousands at once."""
 LOGS_COST: Final = 50
 """Messages that logs of one task count for."""
 ALL_WELL: Final = Notice(code="", message="this worker gets new tasks again")
 TOO_BIG: Final = 1009
 """Close code of a WebSocket whose peer sent a message that is too long (RFC 6455, 7.4.1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionBounds:
+    """How many workers there may be, and how much each may ask for."""
+
+    hello_seconds: float = 10.0
+    """How long a connection may say nothing at first."""
+    sessions: int = 20_000
+    known: int = 50_000
+    """Workers that the pool remembers; then only they may connect."""
+    burst: int = 10_000
+    """Messages that a worker may send at once: its backlog after an outage is far smaller."""
+    per_second: float = 500.0
+    """Messages that it may send all the time; a busy worker with many slots sends some dozens."""
+    connection_burst: int = 300
+    connections_per_second: float = 0.2
+    """Each connection is an event in the log; a worker makes one a minute at the very most."""
+    refusal_burst: int = 5_000
+    refusals_per_second: float = 5.0
+    """Reports that may be turned away before the session is: a worker whose scheduler was restored from a
+    backup brings some thousands at once."""
+
+
+USUAL: Final = SessionBounds()
 
 
 class Inbox(Protocol):
@@ -88,8 +98,8 @@ class Allowance:
     """How often a worker may still do something now; `at` is a moment of a monotonic clock."""
 
     at: float
-    burst: float = BURST
-    per_second: float = PER_SECOND
+    burst: float
+    per_second: float
     spent: float = 0.0
 
     def spend(self, now: float, amount: float = 1.0) -> bool:
@@ -158,6 +168,7 @@ class Sessions:
         chain_now: Callable[[], Timestamp],
         instruction_of: Callable[[TellWorker], Instruction],
         dispatched: Callable[[float], None] = lambda _: None,
+        bounds: SessionBounds = USUAL,
     ) -> None:
         """`dispatched` is told how many seconds an order to start was on its way to the connection."""
         self._store = store
@@ -171,6 +182,7 @@ class Sessions:
         self._chain_now = chain_now
         self._instruction_of = instruction_of
         self._dispatched = dispatched
+        self._bounds = bounds
         self._peers: dict[WorkerAddress, _Peer] = {}
         self._heard_at: dict[WorkerAddress, float] = {}
         """When each worker that is not silent was last heard."""
@@ -218,13 +230,13 @@ class Sessions:
     def _peer(self, worker: WorkerAddress) -> _Peer:
         known = self._peers.pop(worker, None)
         if known is None:
-            now = time.monotonic()
+            now, bounds = time.monotonic(), self._bounds
             known = _Peer(
-                messages=Allowance(now, BURST, PER_SECOND),
-                connections=Allowance(now, CONNECTION_BURST, CONNECTIONS_PER_SECOND),
-                refusals=Allowance(now, REFUSAL_BURST, REFUSALS_PER_SECOND),
+                messages=Allowance(now, bounds.burst, bounds.per_second),
+                connections=Allowance(now, bounds.connection_burst, bounds.connections_per_second),
+                refusals=Allowance(now, bounds.refusal_burst, bounds.refusals_per_second),
             )
-            if len(self._peers) >= MAX_KNOWN:
+            if len(self._peers) >= bounds.known:
                 forgotten = next((old for old in self._peers if old not in self._open), worker)
                 self._peers.pop(forgotten, None)
         self._peers[worker] = known  # the last that was heard stands last
@@ -261,12 +273,12 @@ class Sessions:
         log.warning("session refused", worker=str(worker), code=code, reason=reason)
 
     async def _hold(self, socket: WebSocket, worker: WorkerAddress) -> None:
-        known = self._pool().workers
-        if len(self._open) > MAX_SESSIONS or (worker not in known and len(known) >= MAX_KNOWN):
+        known, bounds = self._pool().workers, self._bounds
+        if len(self._open) > bounds.sessions or (worker not in known and len(known) >= bounds.known):
             raise PeerError(
                 "this scheduler has as many workers as it can",
                 code="too-many-workers",
-                expected=f"at most {MAX_SESSIONS} connected and {MAX_KNOWN} known",
+                expected=f"at most {bounds.sessions} connected and {bounds.known} known",
                 next_step="try again later",
             )
         peer = self._peer(worker)
@@ -274,11 +286,11 @@ class Sessions:
             raise PeerError(
                 "too many connections",
                 code="too-many-connections",
-                expected=f"{CONNECTION_BURST}, then one every {1 / CONNECTIONS_PER_SECOND:g} s",
+                expected=f"{bounds.connection_burst}, then one every {1 / bounds.connections_per_second:g} s",
                 next_step="find out why the worker connects so often, and wait",
             )
         async with peer.turn:
-            hello = await _receive_hello(socket)
+            hello = await _receive_hello(socket, bounds.hello_seconds)
             await self._converse(socket, worker, peer, hello)
 
     async def _converse(self, socket: WebSocket, worker: WorkerAddress, peer: _Peer, hello: Hello) -> None:
@@ -345,7 +357,7 @@ class Sessions:
                 raise PeerError(
                     "too many messages",
                     code="too-many-messages",
-                    expected=f"at most {PER_SECOND} a second after the first {BURST}",
+                    expected=_rate(self._bounds.per_second, self._bounds.burst),
                     next_step="wait before connecting again, and report it if the worker is Poolwright's",
                 )
             match message:
@@ -392,7 +404,7 @@ class Sessions:
             raise PeerError(
                 "too many reports that cannot be",
                 code="too-many-refusals",
-                expected=f"at most {REFUSALS_PER_SECOND:g} a second after the first {REFUSAL_BURST}",
+                expected=_rate(self._bounds.refusals_per_second, self._bounds.refusal_burst),
                 got=objection.message,
                 next_step="empty the worker's folder, and report it if the worker is Poolwright's",
             )
@@ -410,6 +422,10 @@ class Sessions:
         return int.from_bytes(mark[32:], "big")
 
 
+def _rate(per_second: float, burst: int) -> str:
+    return f"at most {per_second:g} a second after the first {burst}"
+
+
 def lane_of(worker: WorkerAddress) -> str:
     """The outbox lane of a worker's instructions."""
     return f"worker:{worker}"
@@ -419,15 +435,15 @@ def _mark_of(worker: WorkerAddress) -> str:
     return f"received:{worker}"
 
 
-async def _receive_hello(socket: WebSocket) -> Hello:
+async def _receive_hello(socket: WebSocket, seconds: float) -> Hello:
     try:
-        async with asyncio.timeout(HELLO_SECONDS):
+        async with asyncio.timeout(seconds):
             hello = await _receive(socket)
     except TimeoutError as problem:
         raise PeerError(
             "a session begins with Hello",
             code="no-hello",
-            expected=f"it within {HELLO_SECONDS:g} s",
+            expected=f"it within {seconds:g} s",
             got="nothing",
         ) from problem
     if not isinstance(hello, Hello):

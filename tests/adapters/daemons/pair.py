@@ -28,7 +28,7 @@ from poolwright.daemons.scheduler_hands import LANES, instruction_of
 from poolwright.daemons.scheduler_link import LogQueue, SchedulerLink
 from poolwright.daemons.scheduler_metrics import SchedulerMetrics, Sights
 from poolwright.daemons.scheduler_mind import SchedulerMind
-from poolwright.daemons.sessions import Sessions, lane_of
+from poolwright.daemons.sessions import USUAL, SessionBounds, Sessions, lane_of
 from poolwright.daemons.together import Latest
 from poolwright.daemons.worker_mind import WorkerMind
 from poolwright.poco.types import (
@@ -199,6 +199,7 @@ class SchedulerSide:
         rules: Rules = DEFAULT_RULES,
         cut_when: Callable[[int], bool] = lambda _: False,
         health: Callable[[], Mapping[str, object]] = lambda: {"status": "ok"},
+        bounds: SessionBounds = USUAL,
     ) -> None:
         self.store = store
         self._rules = rules
@@ -227,6 +228,7 @@ class SchedulerSide:
             chain_now=Clock().now,
             instruction_of=lambda effect: instruction_of(effect, OWNER),
             dispatched=self.metrics.dispatched,
+            bounds=bounds,
         )
         self.metrics.look_at(
             Sights(

@@ -10,7 +10,7 @@ from stranger import KEY, logged_in, raw_session, receive, send
 
 from factories import connected, deal_matched, deal_terms, hash32, initialized, task_of
 from poolwright.chain.wallet import Wallet
-from poolwright.daemons import sessions
+from poolwright.daemons.sessions import LOGS_COST, SessionBounds
 from poolwright.poco.types import TaskId, WorkerAddress
 from poolwright.scheduler.screening import Reason
 from poolwright.wire import codec
@@ -124,11 +124,8 @@ async def test_what_was_turned_away_is_not_asked_for_again(sides: Pairs) -> None
     assert turned_away(scheduler) == {Reason.UNKNOWN_TASK: 1}
 
 
-async def test_worker_that_keeps_talking_nonsense_is_told_why_and_not_listened_to(
-    sides: Pairs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sessions, "REFUSAL_BURST", 20)
-    scheduler = await sides.scheduler()
+async def test_worker_that_keeps_talking_nonsense_is_told_why_and_not_listened_to(sides: Pairs) -> None:
+    scheduler = await sides.scheduler(bounds=SessionBounds(refusal_burst=20))
     honest = await sides.worker(scheduler, key=HONEST_KEY)
     liar = await raw_session(scheduler, sides.http)
     before = await scheduler.store.last_event_id()
@@ -150,12 +147,8 @@ async def nonsense(socket: object, number: int) -> object:
     return await receive(socket)  # type: ignore[arg-type]  # any socket
 
 
-async def test_worker_that_connects_again_and_again_is_stopped_before_the_log(
-    sides: Pairs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sessions, "CONNECTION_BURST", 3)
-    monkeypatch.setattr(sessions, "CONNECTIONS_PER_SECOND", 0.0001)
-    scheduler = await sides.scheduler()
+async def test_worker_that_connects_again_and_again_is_stopped_before_the_log(sides: Pairs) -> None:
+    scheduler = await sides.scheduler(bounds=SessionBounds(connection_burst=3, connections_per_second=0.0001))
     for _ in range(3):
         await (await raw_session(scheduler, sides.http)).close()
 
@@ -169,11 +162,8 @@ async def test_worker_that_connects_again_and_again_is_stopped_before_the_log(
     assert (await scheduler.told())["WorkerConnected"] == 3
 
 
-async def test_pool_that_knows_as_many_workers_as_it_can_takes_no_new_one(
-    sides: Pairs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sessions, "MAX_KNOWN", 1)
-    scheduler = await sides.scheduler()
+async def test_pool_that_knows_as_many_workers_as_it_can_takes_no_new_one(sides: Pairs) -> None:
+    scheduler = await sides.scheduler(bounds=SessionBounds(known=1))
     first = await sides.worker(scheduler, key=HONEST_KEY)
     await until(lambda: first.link.is_connected)
 
@@ -187,12 +177,8 @@ async def test_pool_that_knows_as_many_workers_as_it_can_takes_no_new_one(
     assert set(scheduler.runner.state.workers) == {first.address}
 
 
-async def test_logs_are_taken_from_who_computes_the_task_and_at_a_bounded_rate(
-    sides: Pairs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sessions, "BURST", 3 * sessions.LOGS_COST)
-    monkeypatch.setattr(sessions, "PER_SECOND", 0.001)
-    scheduler = await sides.scheduler()
+async def test_logs_are_taken_from_who_computes_the_task_and_at_a_bounded_rate(sides: Pairs) -> None:
+    scheduler = await sides.scheduler(bounds=SessionBounds(burst=3 * LOGS_COST, per_second=0.001))
     await scheduler.runner.put(connected(LIAR), deal_matched(DEAL), initialized(TASK))
     token = await logged_in(scheduler, sides.http)
     headers = {"Authorization": f"Bearer {token}"}
@@ -208,11 +194,8 @@ async def test_logs_are_taken_from_who_computes_the_task_and_at_a_bounded_rate(
     assert [await post(TASK) for _ in range(5)] == [204, 204, 204, 429, 429]
 
 
-async def test_of_workers_that_come_and_go_no_more_is_kept_than_the_bound(
-    sides: Pairs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sessions, "MAX_KNOWN", 2)
-    scheduler = await sides.scheduler()
+async def test_of_workers_that_come_and_go_no_more_is_kept_than_the_bound(sides: Pairs) -> None:
+    scheduler = await sides.scheduler(bounds=SessionBounds(known=2))
     await scheduler.runner.put(deal_matched(DEAL), initialized(TASK))
 
     for number in range(10):

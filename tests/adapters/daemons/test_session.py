@@ -26,8 +26,7 @@ from factories import (
     task_of,
 )
 from poolwright.chain.wallet import Wallet
-from poolwright.daemons import sessions
-from poolwright.daemons.sessions import BURST, PER_SECOND, Allowance
+from poolwright.daemons.sessions import Allowance, SessionBounds
 from poolwright.poco.errors import InputError
 from poolwright.poco.types import TaskId, WorkerAddress
 from poolwright.scheduler.standing import Rules
@@ -299,9 +298,8 @@ async def test_session_that_begins_wrongly_is_refused(sides: Pairs, first: Worke
     assert scheduler.runner.state.workers == {}
 
 
-async def test_connection_that_says_nothing_is_ended(sides: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "HELLO_SECONDS", 0.05)
-    scheduler = await sides.scheduler()
+async def test_connection_that_says_nothing_is_ended(sides: Pairs) -> None:
+    scheduler = await sides.scheduler(bounds=SessionBounds(hello_seconds=0.05))
     socket = await raw_socket(scheduler, sides.http)
 
     refusal = await receive(socket)
@@ -368,11 +366,11 @@ async def test_bad_login_is_refused_with_a_code(sides: Pairs, body: bytes, statu
 
 
 async def test_flood_of_messages_is_bounded_also_over_new_connections_and_others_go_on(sides: Pairs) -> None:
-    scheduler = await sides.scheduler()
+    scheduler = await sides.scheduler(bounds=SessionBounds(burst=500, per_second=0.001))
     worker = await sides.worker(scheduler)
     flooder = await raw_session(scheduler, sides.http, b"\x05" * 32)
 
-    for _ in range(2 * BURST):
+    for _ in range(1_000):
         await send(flooder, Heartbeat())
     refusal = await receive(flooder)
     again = await raw_session(scheduler, sides.http, b"\x05" * 32)
@@ -382,18 +380,18 @@ async def test_flood_of_messages_is_bounded_also_over_new_connections_and_others
     assert isinstance(refusal, Refused)
     assert refusal.code == "too-many-messages"
     assert scheduler.sessions.refused == {"too-many-messages": 1}
-    for _ in range(BURST // 2):  # the new connection has no new burst
+    for _ in range(250):  # the new connection has no new burst
         await send(again, Heartbeat())
     assert isinstance(await receive(again), Refused)
 
 
 def test_allowance_is_a_burst_and_then_a_rate() -> None:
-    allowance = Allowance(0.0)
+    allowance = Allowance(0.0, burst=1_000, per_second=50)
 
-    assert all(allowance.spend(0.0) for _ in range(BURST))
+    assert all(allowance.spend(0.0) for _ in range(1_000))
     assert not allowance.spend(0.0)
-    assert sum(allowance.spend(1.0) for _ in range(2 * PER_SECOND)) == PER_SECOND
-    assert all(allowance.spend(1e6) for _ in range(BURST))
+    assert sum(allowance.spend(1.0) for _ in range(100)) == 50
+    assert all(allowance.spend(1e6) for _ in range(1_000))
     assert not allowance.spend(1e6)
 
 
