@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from poolwright.devnet.anvil import free_port
-from poolwright.store.lease import Candidate
+from poolwright.store.lease import LEASE_SECONDS, Candidate
 from poolwright.store.postgresql import PostgresStore
 
 INSTALL_SECONDS = 600
@@ -107,10 +107,10 @@ def postgresql(*, fsync: bool = False, beside: Path | None = None) -> Iterator[C
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def lead(url: str, holder: str = "test") -> PostgresStore:
+async def lead(url: str, holder: str = "test", *, lease_seconds: float = LEASE_SECONDS) -> PostgresStore:
     """The PostgreSQL store of a scheduler that leads at once."""
     candidate = await Candidate.enter(url, holder)
     term = await candidate.take()
     assert term is not None, await candidate.leader()
     await candidate.close()
-    return await PostgresStore.lead(url, term)
+    return await PostgresStore.lead(url, term, lease_seconds)

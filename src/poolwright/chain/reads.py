@@ -80,13 +80,15 @@ class HubContracts:
 class HubReader:
     """Reads one hub through one Rpc.
 
+    A node that does not have a block yet is asked `lag_attempts` times.
     Every method raises Unavailable when no node answers, RpcError when it refuses, PeerError when the
     answer is not what the contract gives, and CallReverted where the contract reverts.
     """
 
-    def __init__(self, rpc: Rpc, hub: Address) -> None:
+    def __init__(self, rpc: Rpc, hub: Address, *, lag_attempts: int = LAG_ATTEMPTS) -> None:
         self.rpc: Final = rpc
         self.hub: Final = hub
+        self._lag_attempts = lag_attempts
         self._known_head: Callable[[], BlockStamp | None] = lambda: None
 
     def keep_up_with(self, known_head: Callable[[], BlockStamp | None]) -> None:
@@ -325,7 +327,7 @@ class HubReader:
 
     async def _outcomes(self, requests: Sequence[Request], at: BlockStamp | None) -> list[Json | RpcError]:
         wanted = at
-        for attempt in range(1, LAG_ATTEMPTS + 1):
+        for attempt in range(1, self._lag_attempts + 1):
             if at is None:
                 wanted = self._known_head()
                 is_behind, outcomes = await self._newest(requests, wanted)

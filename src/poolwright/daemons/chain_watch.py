@@ -86,6 +86,7 @@ class ChainWatch:
 
     `was_told` says whether a task was ever known. A deal that is read once more (`resync`) after the pool has
     forgotten its tasks is no news: it would open them again. `owner` is whose rewards and losses are counted.
+    `pause` gives the seconds before the nth question for what could not be read.
     """
 
     def __init__(
@@ -95,12 +96,14 @@ class ChainWatch:
         known_task: Callable[[TaskId], Task | None],
         was_told: Callable[[TaskId], Awaitable[bool]] = never,
         owner: Address | None = None,
+        pause: Callable[[int], float] = lambda attempt: back_off(attempt, 0.5),
     ) -> None:
         self._hub = hub
         self._workerpool = workerpool
         self._known_task = known_task
         self._was_told = was_told
         self._owner = owner
+        self._pause = pause
         self.earned = 0
         """nRLC that the owner was rewarded with for tasks of this pool, in the logs read so far."""
         self.seized = 0
@@ -213,11 +216,11 @@ class ChainWatch:
                 return None
 
     async def _weight(self, worker: Address, block: BlockStamp) -> int:
-        return consensus.weight(await _patiently(lambda at: self._hub.score(worker, at=at), block))
+        return consensus.weight(await self._patiently(lambda at: self._hub.score(worker, at=at), block))
 
     async def _terms(self, deal_id: DealId, block: BlockStamp, now: Timestamp) -> DealTerms:
-        deal = await _patiently(lambda at: self._hub.deal(deal_id, at=at), block)
-        category = await _patiently(lambda at: self._hub.category(deal.category, at=at), block)
+        deal = await self._patiently(lambda at: self._hub.deal(deal_id, at=at), block)
+        category = await self._patiently(lambda at: self._hub.category(deal.category, at=at), block)
         return DealTerms(
             deal_id=deal_id,
             start_time=deal.start_time,
@@ -239,6 +242,22 @@ class ChainWatch:
             ),
         )
 
+    async def _patiently(self, read: Callable[[BlockStamp | None], Awaitable[T]], block: BlockStamp) -> T:
+        """Read at the log's block, and from then on at the newest one, until there is an answer.
+
+        Deals and categories never change, so any later block tells the same. A node may have forgotten the
+        state at an old block; then a score is one of later, which may put the forecast of a consensus off, no
+        more.
+        """
+        attempt = 0
+        while True:
+            try:
+                return await read(None if attempt else block)
+            except PoolwrightError as problem:
+                attempt += 1
+                log.warning("chain unreadable, asking again", block=str(block), reason=str(problem))
+                await asyncio.sleep(self._pause(attempt))
+
 
 def ended_at_once(
     decoded: Sequence[tuple[events.Log, events.HubEvent]],
@@ -259,19 +278,3 @@ def ended_at_once(
             case _:
                 pass
     return {key: made[0] for key, made in contributed.items() if key in finalized and len(made) == 1}
-
-
-async def _patiently(read: Callable[[BlockStamp | None], Awaitable[T]], block: BlockStamp) -> T:
-    """Read at the log's block, and from then on at the newest one, until there is an answer.
-
-    Deals and categories never change, so any later block tells the same. A node may have forgotten the state
-    at an old block; then a score is one of later, which may put the forecast of a consensus off, no more.
-    """
-    attempt = 0
-    while True:
-        try:
-            return await read(None if attempt else block)
-        except PoolwrightError as problem:
-            attempt += 1
-            log.warning("chain unreadable, asking again", block=str(block), reason=str(problem))
-            await asyncio.sleep(back_off(attempt, 0.5))

@@ -61,11 +61,17 @@ async def at_server(
 
 
 class Follower(Generic[State, Event, Effect]):
-    """Replays another process's log as it grows; `past` is how far it has come."""
+    """Replays another process's log as it grows; `past` is how far it has come.
 
-    def __init__(self, mind: Mind[State, Event, Effect], url: str) -> None:
+    It looks for news every `pause_seconds`.
+    """
+
+    def __init__(
+        self, mind: Mind[State, Event, Effect], url: str, *, pause_seconds: float = FOLLOW_SECONDS
+    ) -> None:
         self._mind = mind
         self._url = url
+        self._pause_seconds = pause_seconds
         self.past: Past[State] | None = None
 
     async def run(self) -> None:
@@ -76,12 +82,12 @@ class Follower(Generic[State, Event, Effect]):
                 try:
                     while True:
                         self.past = await recall(self._mind, reads, self.past)
-                        await asyncio.sleep(FOLLOW_SECONDS)
+                        await asyncio.sleep(self._pause_seconds)
                 finally:
                     await reads.close()
             except (Unavailable, InputError) as problem:  # it is away, or of another version
                 log.info("log is not followed for now", reason=str(problem))
-                await asyncio.sleep(FOLLOW_SECONDS)
+                await asyncio.sleep(self._pause_seconds)
             except Exception as problem:  # what is half replayed is not to be led with
                 log.warning("log cannot be followed", reason=str(problem), exc_info=problem)
                 self.past = None

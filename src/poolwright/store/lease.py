@@ -12,7 +12,7 @@ The time-out only says how long the others wait. Nothing that must be right depe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NewType, Self, TypeVar
 
@@ -27,7 +27,7 @@ from poolwright.store.postgresql_server import (
     name_of,
     prepare_schema,
 )
-from poolwright.store.sql import queries
+from poolwright.store.sql import migrations, queries
 
 LEASE_SECONDS: Final = 5.0
 """A leader that is silent for so long may be succeeded."""
@@ -45,11 +45,11 @@ Term = NewType("Term", int)
 class LeadershipLost(PoolwrightError):
     """Another scheduler may lead now; this one can write nothing more and ends."""
 
-    def __init__(self, store: str, term: Term, got: str) -> None:
+    def __init__(self, store: str, term: Term, got: str, lease_seconds: float) -> None:
         super().__init__(
             f"this scheduler leads no more (store {store}, term {term})",
             code="leadership-lost",
-            expected=f"a lease that is extended within {LEASE_SECONDS:g} s",
+            expected=f"a lease that is extended within {lease_seconds:g} s",
             got=got,
             next_step="start it again: it stands by, and leads when it is its turn",
         )
@@ -65,22 +65,26 @@ class Leader:
 
 
 class Candidate:
-    """One scheduler's view of the lease while it stands by. `holder` is what it would be called as leader."""
+    """One scheduler's view of the lease while it stands by. `holder` is what it would be called as leader.
 
-    def __init__(self, url: str, holder: str) -> None:
+    `scripts` bring the tables up to date; those of this program when None (see `store.sql.migrations`).
+    """
+
+    def __init__(self, url: str, holder: str, scripts: Sequence[str] | None = None) -> None:
         self.name: Final = name_of(url)
         self._url = url
         self._holder = holder
+        self._scripts = migrations("postgresql") if scripts is None else scripts
         self._queries = queries("postgresql")
         self._connection: Connection | None = None
 
     @classmethod
-    async def enter(cls, url: str, holder: str) -> Self:
+    async def enter(cls, url: str, holder: str, scripts: Sequence[str] | None = None) -> Self:
         """Look at the store for the first time; makes its tables when it is empty.
 
         Raises InputError when it is no store for this program, Unavailable when it does not answer.
         """
-        candidate = cls(url, holder)
+        candidate = cls(url, holder, scripts)
         await candidate.leader()
         return candidate
 
@@ -103,7 +107,7 @@ class Candidate:
             ).fetchone()
             if row is None:
                 return None
-            migrate(connection, self.name)
+            migrate(connection, self.name, self._scripts)
             return Term(int(row[0]))
 
     def _leader(self, connection: Connection) -> Leader:
@@ -117,7 +121,7 @@ class Candidate:
             if self._connection is None:
                 self._connection = connect(self._url, role="candidate")
                 self._connection.execute(f"SET lock_timeout = '{LOCK_MILLISECONDS}ms'")
-                prepare_schema(self._connection, self.name)
+                prepare_schema(self._connection, self.name, self._scripts)
             return ask(self._connection)
         except psycopg.Error as problem:
             self._drop()

@@ -57,17 +57,18 @@ class PostgresStore(PostgresReads):
     Every `commit` raises LeadershipLost once it is over.
     """
 
-    def __init__(self, url: str, term: Term) -> None:
+    def __init__(self, url: str, term: Term, lease_seconds: float) -> None:
         super().__init__(url)
-        self._writer = _Writer(url, term)
+        self._lease_seconds = lease_seconds
+        self._writer = _Writer(url, term, lease_seconds)
 
     @classmethod
-    async def lead(cls, url: str, term: Term) -> Self:
+    async def lead(cls, url: str, term: Term, lease_seconds: float = LEASE_SECONDS) -> Self:
         """Open the store for writing, in the term that a Candidate took.
 
         Raises LeadershipLost when it is over already, Unavailable when the server does not answer.
         """
-        store = cls(url, term)
+        store = cls(url, term, lease_seconds)
         await asyncio.to_thread(store._writer.prepare)
         store._writer.start()
         return store
@@ -85,7 +86,7 @@ class PostgresStore(PostgresReads):
         while self._writer.lost is None:
             await asyncio.sleep(LOOK_SECONDS)
             silence = time.monotonic() - self._writer.held_since
-            overdue = overdue + LOOK_SECONDS if silence > LEASE_SECONDS else 0.0
+            overdue = overdue + LOOK_SECONDS if silence > self._lease_seconds else 0.0
             if overdue > VERDICT_SECONDS:
                 self._writer.lose(f"no answer of the store for {silence:.1f} s")
         raise self._writer.lost.with_traceback(None)
@@ -93,7 +94,7 @@ class PostgresStore(PostgresReads):
     async def close(self) -> None:
         """Finish what was accepted, and let go of the lease so that another leads at once."""
         closing = asyncio.ensure_future(self._writer.close())
-        await asyncio.wait({closing}, timeout=LEASE_SECONDS)
+        await asyncio.wait({closing}, timeout=self._lease_seconds)
         if not closing.done():
             self._writer.lose("no answer of the store while it was being closed")
         await closing
@@ -107,8 +108,9 @@ class _Unfit(Exception):
 class _Writer(GroupWriter):
     """The thread that writes in a term, and keeps its lease."""
 
-    def __init__(self, url: str, term: Term) -> None:
+    def __init__(self, url: str, term: Term, lease_seconds: float) -> None:
         self._store = name_of(url)
+        self._lease_seconds = lease_seconds
         super().__init__(self._store, idle_seconds=RENEW_SECONDS)
         self._url = url
         self._term = term
@@ -136,10 +138,10 @@ class _Writer(GroupWriter):
         """The lease is not ours any more: nothing is written from now on, whoever notices first."""
         with self._verdict:
             if self.lost is None:
-                self.lost = LeadershipLost(self._store, self._term, got)
+                self.lost = LeadershipLost(self._store, self._term, got, self._lease_seconds)
                 if self._connection is not None:
                     cut(self._connection)
-            return LeadershipLost(self._store, self._term, self.lost.got)
+            return LeadershipLost(self._store, self._term, self.lost.got, self._lease_seconds)
 
     def write_group(self, changes: Sequence[Change]) -> Sequence[object]:
         try:  # an exception for each: a traceback is not shared
@@ -176,7 +178,7 @@ class _Writer(GroupWriter):
         plan = Plan(self._last_event, outbox)
         answers = [plan.take(change) for change in changes]
         self._groups += 1
-        values = (self._term, self._groups, LEASE_SECONDS, *plan.columns())
+        values = (self._term, self._groups, self._lease_seconds, *plan.columns())
         try:
             self._patiently(lambda connection, is_again: self._write(connection, is_again, values))
         except (psycopg.Error, *UNFIT) as problem:
@@ -205,7 +207,7 @@ class _Writer(GroupWriter):
                     raise
                 self._connection = None
                 is_again = True
-                if asked_at - self.held_since > LEASE_SECONDS:
+                if asked_at - self.held_since > self._lease_seconds:
                     raise self.lose(str(explain(problem, self._store))) from problem
                 time.sleep(LOOK_SECONDS)
             else:
@@ -227,7 +229,7 @@ class _Writer(GroupWriter):
         return int(row[0]) == self._groups
 
     def _hold(self, connection: Connection, is_again: bool) -> None:
-        connection.execute(self._queries["hold_lease"], (self._term, self._groups, LEASE_SECONDS))
+        connection.execute(self._queries["hold_lease"], (self._term, self._groups, self._lease_seconds))
 
     def _read_outbox(self, connection: Connection, is_again: bool) -> Outbox:
         """What is written: the last ids, and the effects that wait."""

@@ -20,7 +20,7 @@ from poolwright.store.postgresql_server import (
     is_cut,
     name_of,
 )
-from poolwright.store.sql import SqlReads, queries
+from poolwright.store.sql import SqlReads, migrations, queries
 
 ANSWER_SECONDS: Final = STATEMENT_SECONDS + 5.0
 """How long a question may take, the making of a new connection included."""
@@ -96,7 +96,7 @@ class PostgresReads(SqlReads):
     def _connected(self) -> Connection:
         if self._reading is None:
             connection = connect(self._url, role="reader")
-            check_version(connection, self.name, exactly=True)
+            check_version(connection, self.name, len(migrations("postgresql")), exactly=True)
             self._reading = connection
         return self._reading
 

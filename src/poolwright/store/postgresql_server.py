@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Any, Final
 
 import psycopg
@@ -17,7 +18,6 @@ from psycopg.conninfo import conninfo_to_dict
 
 from poolwright.poco.errors import InputError, InvariantBroken, PoolwrightError, Unavailable
 from poolwright.store.postgresql_rows import register_columns
-from poolwright.store.sql import migrations
 
 CONNECT_SECONDS: Final = 3
 SILENCE_MILLISECONDS: Final = 4_000
@@ -81,7 +81,7 @@ def name_of(url: str) -> str:
     return f"postgresql://{host}:{port}/{parts.get('dbname', '')}"
 
 
-def prepare_schema(connection: Connection, name: str) -> None:
+def prepare_schema(connection: Connection, name: str, scripts: Sequence[str]) -> None:
     """Make the tables of a store where there are none yet. Raises InputError when they are of a newer one.
 
     Older tables are left as they are: another scheduler may lead with them; see `migrate`.
@@ -90,14 +90,13 @@ def prepare_schema(connection: Connection, name: str) -> None:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
         connection.execute("CREATE TABLE IF NOT EXISTS store_version (version integer NOT NULL)")
         if _version(connection) == 0:
-            migrate(connection, name)
-    check_version(connection, name)
+            migrate(connection, name, scripts)
+    check_version(connection, name, len(scripts))
 
 
-def migrate(connection: Connection, name: str) -> None:
+def migrate(connection: Connection, name: str, scripts: Sequence[str]) -> None:
     """Bring the tables up to date, within the caller's transaction; only who leads may."""
-    check_version(connection, name)
-    scripts = migrations("postgresql")
+    check_version(connection, name, len(scripts))
     version = _version(connection)
     connection.execute("SET LOCAL statement_timeout = 0")  # a large table takes its time
     for script in scripts[version:]:
@@ -107,9 +106,10 @@ def migrate(connection: Connection, name: str) -> None:
         connection.execute("INSERT INTO store_version VALUES (%s)", (len(scripts),))
 
 
-def check_version(connection: Connection, name: str, *, exactly: bool = False) -> None:
-    """Raise InputError when this program is too old for the store (or, with `exactly`, too new)."""
-    version, known = _version(connection), len(migrations("postgresql"))
+def check_version(connection: Connection, name: str, known: int, *, exactly: bool = False) -> None:
+    """Raise InputError when the store is of a later version than the last `known` one (or, with `exactly`, of
+    an earlier one)."""
+    version = _version(connection)
     if version > known or (exactly and version != known):
         newer = version > known
         raise InputError(

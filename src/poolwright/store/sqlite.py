@@ -18,7 +18,14 @@ from poolwright.poco.errors import InvariantBroken, PoolwrightError
 from poolwright.store.group import Change, GroupWriter
 from poolwright.store.outbox import already_done
 from poolwright.store.port import Commit, Committed, EffectId, EffectRow, EventId, Snapshot
-from poolwright.store.sqlite_file import FileLock, explain, explained, open_for_reading, open_for_writing
+from poolwright.store.sqlite_file import (
+    BUSY_MILLISECONDS,
+    FileLock,
+    explain,
+    explained,
+    open_for_reading,
+    open_for_writing,
+)
 from poolwright.store.sqlite_reads import SqliteReads
 
 MAX_TASK_NUMBERS: Final = 100_000
@@ -41,19 +48,21 @@ class SqliteStore(SqliteReads):
         self._writer.start()
 
     @classmethod
-    async def open(cls, path: Path) -> Self:
+    async def open(cls, path: Path, *, busy_milliseconds: int = BUSY_MILLISECONDS) -> Self:
         """Open a store for writing, made or migrated where needed.
+
+        `busy_milliseconds` is how long a commit waits for another program that holds the file.
 
         Raises InputError when another process has it, when it is damaged, not a store of ours, of a newer
         version or not writable; Unavailable when the disk refuses.
         """
-        return await asyncio.to_thread(cls._open, path)
+        return await asyncio.to_thread(cls._open, path, busy_milliseconds)
 
     @classmethod
-    def _open(cls, path: Path) -> Self:
+    def _open(cls, path: Path, busy_milliseconds: int) -> Self:
         lock = FileLock(path)
         try:
-            writing = open_for_writing(path)
+            writing = open_for_writing(path, busy_milliseconds=busy_milliseconds)
             try:
                 with explained(path):
                     return cls(path, lock, writing)

@@ -89,11 +89,9 @@ async def test_a_reverting_view_gives_its_reason(reader: HubReader) -> None:
         await reader.result_for(TaskId(NOTHING))
 
 
-async def test_a_block_that_the_node_never_gets_is_unavailable(
-    reader: HubReader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("poolwright.chain.reads.LAG_ATTEMPTS", 2)
-    head = (await newest_header(reader.rpc)).stamp
+async def test_a_block_that_the_node_never_gets_is_unavailable(rpc: Rpc, contracts: Deployment) -> None:
+    reader = HubReader(rpc, contracts.hub, lag_attempts=2)
+    head = (await newest_header(rpc)).stamp
     ahead = BlockStamp(BlockNumber(head.number + 1000), head.hash, head.timestamp)
     with pytest.raises(Unavailable, match="does not have block"):
         await reader.score(NOBODY, ahead)

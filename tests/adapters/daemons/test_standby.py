@@ -12,7 +12,6 @@ from pair import NOW, PATIENCE_SECONDS, Clock, Pairs, pairs, until
 
 from databases import Cluster, lead, postgresql
 from factories import address, capacity, hash32
-from poolwright.daemons import shared_store
 from poolwright.daemons.runner import Limits, Runner
 from poolwright.daemons.scheduler import http_server
 from poolwright.daemons.scheduler_mind import SchedulerMind
@@ -172,17 +171,14 @@ async def followed(follower: Follower[Any, Any, Any], event: EventId) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_standby_has_replayed_what_the_leader_logged(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shared_store, "FOLLOW_SECONDS", 0.01)
+async def test_a_standby_has_replayed_what_the_leader_logged(cluster: Cluster) -> None:
     url = cluster.database()
     store = await lead(url)
     leader: Runner[Any, Any, Any] = Runner(
         SchedulerMind(), IdleHands(), store, Clock(), lanes={}, limits=Limits(snapshot_every=10)
     )
     await leader.start()
-    follower = Follower(SchedulerMind(), url)
+    follower = Follower(SchedulerMind(), url, pause_seconds=0.01)
     following = asyncio.create_task(follower.run())
     for number in range(30):
         [event] = await leader.put(connected(number))
@@ -203,13 +199,10 @@ async def test_a_standby_has_replayed_what_the_leader_logged(
     await store.close()
 
 
-async def test_a_log_that_cannot_be_followed_leaves_no_half_past(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shared_store, "FOLLOW_SECONDS", 0.01)
+async def test_a_log_that_cannot_be_followed_leaves_no_half_past(cluster: Cluster) -> None:
     url = cluster.database()
     store = await lead(url)
-    follower = Follower(SchedulerMind(), url)
+    follower = Follower(SchedulerMind(), url, pause_seconds=0.01)
     following = asyncio.create_task(follower.run())
     [event] = (await store.commit(Commit(events=[row(connected(1))]))).event_ids
     await followed(follower, event)

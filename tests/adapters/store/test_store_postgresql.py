@@ -13,11 +13,11 @@ import pytest
 from databases import Cluster, lead, postgresql
 from poolwright.poco.errors import InputError, InvariantBroken, Unavailable
 from poolwright.poco.types import Hash32, TaskId, Timestamp
-from poolwright.store import postgresql as store_module
 from poolwright.store.lease import Candidate, LeadershipLost
 from poolwright.store.port import Commit, EffectRow, EventRow
 from poolwright.store.postgresql import PostgresStore
 from poolwright.store.postgresql_reads import PostgresReads
+from poolwright.store.sql import migrations
 
 EVENT = EventRow(kind="Tick", at=Timestamp(0), body=b"{}")
 TASK = TaskId(Hash32(b"\x01" * 32))
@@ -121,12 +121,9 @@ async def test_a_commit_whose_answer_is_lost_is_found_written_and_not_repeated(
     door.close()
 
 
-async def test_a_server_that_is_restarted_within_the_lease_is_a_pause(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(store_module, "LEASE_SECONDS", 120.0)  # however slow the machine
+async def test_a_server_that_is_restarted_within_the_lease_is_a_pause() -> None:
     with postgresql() as own:
-        store = await lead(own.url)
+        store = await lead(own.url, lease_seconds=120.0)  # however slow the machine
         reads = await PostgresReads.open(own.url)
         await store.commit(Commit(events=[EVENT]))
         own.stop()
@@ -138,10 +135,9 @@ async def test_a_server_that_is_restarted_within_the_lease_is_a_pause(
         await store.close()
 
 
-async def test_a_leader_whose_server_stays_away_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "LEASE_SECONDS", 0.5)
+async def test_a_leader_whose_server_stays_away_ends_by_itself() -> None:
     with postgresql() as own:
-        store = await lead(own.url)
+        store = await lead(own.url, lease_seconds=0.5)
         own.stop()
         with pytest.raises(LeadershipLost, match=r"leads no more.*start it again: it stands by"):
             await store.watch()
@@ -150,12 +146,9 @@ async def test_a_leader_whose_server_stays_away_ends_by_itself(monkeypatch: pyte
         await store.close()
 
 
-async def test_a_leader_whose_server_says_nothing_ends_and_can_be_closed(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_leader_whose_server_says_nothing_ends_and_can_be_closed(url: str) -> None:
     """The server holds the lease's row for another session and so never answers the leader."""
-    monkeypatch.setattr(store_module, "LEASE_SECONDS", 0.5)
-    store = await lead(url)
+    store = await lead(url, lease_seconds=0.5)
     with psycopg.connect(url) as other:
         other.execute("SELECT 1 FROM lease FOR UPDATE")
         waiting = asyncio.create_task(store.commit(Commit(events=[EVENT])))
@@ -216,13 +209,10 @@ async def test_a_store_of_a_newer_program_is_refused(url: str, store: PostgresSt
         await Candidate.enter(url, "old")
 
 
-async def test_only_who_leads_changes_the_tables(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from poolwright.store import postgresql_server
-
+async def test_only_who_leads_changes_the_tables(url: str) -> None:
     old = await lead(url, "old")
-    scripts = [*postgresql_server.migrations("postgresql"), "CREATE TABLE news (id bigint PRIMARY KEY)"]
-    monkeypatch.setattr(postgresql_server, "migrations", lambda engine: scripts)
-    candidate = await Candidate.enter(url, "new")
+    scripts = [*migrations("postgresql"), "CREATE TABLE news (id bigint PRIMARY KEY)"]
+    candidate = await Candidate.enter(url, "new", scripts)
     assert await candidate.take() is None
     await old.commit(Commit(events=[EVENT]))
     await old.close()

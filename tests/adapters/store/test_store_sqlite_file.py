@@ -174,11 +174,8 @@ async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         await SqliteStore.open(tmp_path / "nowhere" / "mind.sqlite")
 
 
-async def test_a_store_locked_by_a_database_shell_answers_and_goes_on_later(
-    sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite_file, "BUSY_MILLISECONDS", 20)
-    store = await SqliteStore.open(sqlite_path)
+async def test_a_store_locked_by_a_database_shell_answers_and_goes_on_later(sqlite_path: Path) -> None:
+    store = await SqliteStore.open(sqlite_path, busy_milliseconds=20)
     shell = sqlite3.connect(sqlite_path, isolation_level=None)
     shell.execute("BEGIN IMMEDIATE")
     with pytest.raises(Unavailable, match="locked by another program"):

@@ -23,7 +23,6 @@ from factories import (
 from hub_twin import HubTwin
 from poolwright.chain.logs import LogBatch
 from poolwright.chain.reads import DealDetails
-from poolwright.daemons import chain_watch
 from poolwright.daemons.chain_watch import TOPICS, ChainWatch
 from poolwright.poco import events
 from poolwright.poco.errors import PeerError, Unavailable
@@ -114,7 +113,7 @@ def _log(event: HubEvent, index: int, tx: str = "tx") -> Log:
 
 def watch(hub: HubTwin, *known: Task) -> ChainWatch:
     by_id = {task.id: task for task in known}
-    return ChainWatch(hub, POOL, by_id.get)  # type: ignore[arg-type]  # a twin with what is used here
+    return ChainWatch(hub, POOL, by_id.get, pause=lambda attempt: 0.0)  # type: ignore[arg-type]  # a twin with what is used here
 
 
 async def test_deal_that_is_read_again_after_its_tasks_were_forgotten_is_no_news() -> None:
@@ -280,9 +279,8 @@ async def test_task_of_a_deal_in_the_same_batch_is_known() -> None:
     "problem", [Unavailable("no answer"), PeerError("half an answer")], ids=["silent node", "odd answer"]
 )
 async def test_what_cannot_be_read_is_asked_for_again_then_at_the_newest_block(
-    problem: PeerError | Unavailable, monkeypatch: pytest.MonkeyPatch
+    problem: PeerError | Unavailable,
 ) -> None:
-    monkeypatch.setattr(chain_watch, "back_off", lambda attempt, jitter: 0.0)
     hub = HubTwin(details={TERMS.deal_id: details()}, refuse=[problem, problem])
 
     facts = await watch(hub).facts(batch(notice()))
@@ -291,8 +289,7 @@ async def test_what_cannot_be_read_is_asked_for_again_then_at_the_newest_block(
     assert hub.asked_at[:3] == [BLOCK, None, None]
 
 
-async def test_contribution_waits_for_a_node_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chain_watch, "back_off", lambda attempt, jitter: 0.0)
+async def test_contribution_waits_for_a_node_that_does_not_answer() -> None:
     hub = HubTwin(refuse=[Unavailable("no answer")])
 
     [fact] = await watch(hub, active_task()).facts(
