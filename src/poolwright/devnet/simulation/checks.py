@@ -16,7 +16,7 @@ Not here: secrets (I4), of which the simulation has none, and the market's order
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from poolwright.devnet.simulation.chain import CONFIRMATIONS, Chain, Tx
@@ -47,7 +47,9 @@ from poolwright.wire.statuses import Mover, ReplicateStatus, is_legal
 from poolwright.worker.attempt import Stage
 
 FULL_EVERY: Final = 100
-"""Steps between two checks of the whole pool."""
+"""Fewest steps between two checks of the whole pool."""
+STEPS_A_TASK: Final = 10
+"""More steps between them for each task that the pool keeps: what a check costs grows with them."""
 CONTAINER_SECONDS: Final = 60
 """Longest time that a container may stand after its attempt has ended, on a worker that runs."""
 
@@ -80,6 +82,9 @@ class Checks:
         self._story = story
         self._supply = supply
         self._steps = 0
+        self._full_at = FULL_EVERY
+        self._known: dict[TaskId, Task] = {}
+        """Tasks as they were last looked at: what has not changed need not be looked at again."""
         self._seen: dict[tuple[TaskId, WorkerAddress], int] = {}
         """How much of each replicate's life has been counted."""
         self._asked: set[tuple[TaskId, Address]] = set()
@@ -94,6 +99,7 @@ class Checks:
     def forget(self) -> None:
         """The scheduler has lost its disk: what it will know of replicates begins again."""
         self._seen.clear()
+        self._known.clear()
 
     # --- after each step ----------------------------------------------------------------------------------
 
@@ -106,7 +112,8 @@ class Checks:
             is_awaited = task.is_ended or task.in_flight is not None or task.setback is not None
             if not is_awaited and next_deadline(task) is None:
                 raise AssertionError(f"task {task.id}: has not ended, and nothing will ever wake it up")
-        if self._steps % FULL_EVERY == 0:
+        if self._steps >= self._full_at:
+            self._full_at = self._steps + FULL_EVERY + STEPS_A_TASK * len(pool.tasks)
             invariants.check(pool)
 
     def _check_fact(self, event: PoolEvent) -> None:
@@ -121,18 +128,18 @@ class Checks:
             raise AssertionError(f"{event}: no such transaction in block {ref.block}")
 
     def _touched(self, pool: Pool, event: PoolEvent) -> Iterator[Task]:
-        """The tasks that an event can have moved."""
-        match event:
-            case WorkerConnected() | WorkerWentSilent() | Tick():
-                yield from pool.tasks.values()
-            case WorkerReported(task_id=task_id):
-                task = pool.tasks.get(task_id)
-                if task is not None:
-                    yield task
-            case _:
-                task = pool.tasks.get(getattr(event, "task_id", None))  # type: ignore[arg-type]  # None: a deal
-                if task is not None:
-                    yield task
+        """The tasks that an event has moved, of those that it can have moved."""
+        task_id: TaskId | None = getattr(event, "task_id", None)
+        if task_id is not None:
+            tasks: Iterable[Task | None] = (pool.tasks.get(task_id),)
+        elif isinstance(event, WorkerConnected | WorkerWentSilent | Tick):
+            tasks = pool.tasks.values()
+        else:
+            tasks = ()
+        for task in tasks:
+            if task is not None and self._known.get(task.id) is not task:
+                self._known[task.id] = task
+                yield task
 
     def _count_moves(self, task: Task, event: PoolEvent) -> None:
         coverage = self._story.coverage

@@ -26,7 +26,9 @@ from poolwright.poco.types import Hash32, Timestamp
 
 RETRIES: Final = Retries()
 SNAPSHOT_EVERY: Final = 300
-"""Events between two snapshots; few, so that restores read both."""
+"""Fewest events between two snapshots; few, so that restores read both."""
+SNAPSHOT_BYTES: Final = 400
+"""Of the last snapshot, per event until the next one: a big state is not written down all the time."""
 
 Work = Generator[Wait, None, Sequence[Event]]
 
@@ -49,6 +51,9 @@ class Disk(Generic[Event, Effect]):
     journal: dict[str, Tx] = field(default_factory=dict)
     snapshot: bytes | None = None
     snapshot_upto: int = 0
+    """How many events are in it."""
+    snapshot_due: int = SNAPSHOT_EVERY
+    """At how many events the next one is written."""
 
     def add(self, lane: str, effect: Effect) -> int | None:
         """Put an effect into the outbox; None when the same one is pending there."""
@@ -232,8 +237,10 @@ class Process(Generic[State, Event, Effect]):
         self._is_whole = True
         if self.chance.hits("crashes_at_commits"):
             raise Died
-        if len(disk.events) - disk.snapshot_upto >= SNAPSHOT_EVERY:
+        if len(disk.events) >= disk.snapshot_due:
             disk.snapshot, disk.snapshot_upto = self._mind.save(self.state), len(disk.events)
+            pause = max(SNAPSHOT_EVERY, len(disk.snapshot) // SNAPSHOT_BYTES)
+            disk.snapshot_due = disk.snapshot_upto + pause
         for lane, effect, effect_id in fresh:
             if effect_id is not None:
                 self._let_go(lane, effect_id, effect)

@@ -354,11 +354,12 @@ class World(Observer):
         self.clock.after(draw.randint(1, 40) * SECOND, partial(self._babble, worker))
         if not worker.is_up or not self.scheduler.is_up:
             return
+        pool = self.scheduler.state
+        its = pool.workers.get(worker.address)
         known = [
-            (task.id, replicate.status)
-            for task in self.scheduler.state.tasks.values()
-            for replicate in task.replicates
-            if replicate.worker == worker.address and not replicate.is_finished
+            (task_id, replicate.status)
+            for task_id in sorted(its.tasks if its is not None else ())
+            if (replicate := pool.tasks[task_id].replicate_of(worker.address)) is not None
         ]
         if known:
             task_id, status = draw.choice(known)
