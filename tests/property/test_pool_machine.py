@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tiny_chain import Refused, TinyChain
 
 import factories as f
+from poolwright.devnet.simulation.pool import facts
 from poolwright.poco.types import BlockNumber, Hash32, TaskId, Timestamp, WorkerAddress
 from poolwright.scheduler import effects as asks
 from poolwright.scheduler import events, invariants
@@ -99,23 +100,6 @@ def reloaded(pool: Pool) -> Pool:
     read = codec.decode(Snapshot, codec.encode(snapshot))
     return pools.restored(
         read.now, read.tasks, read.workers, kept_ended=KEPT_ENDED, rules=pool.rules, words=pool.words
-    )
-
-
-def facts(pool: Pool) -> object:
-    """All that a pool knows, its derived lines included, whatever stale entries its heaps hold."""
-    supply = pool.supply
-    return (
-        pool.now,
-        pool.deals,
-        list(pool.tasks.items()),
-        list(pool.workers.items()),
-        supply.needy,
-        {tag: list(group) for tag, group in supply.free.items()},
-        pool.ended,
-        pool.kept_of_deal,
-        pool.rules,
-        pool.words,
     )
 
 

@@ -164,6 +164,27 @@ def lane_widths(slots: int) -> Mapping[str, int]:
     }
 
 
+def lane_of(effect: Effect) -> str:
+    """The lane in which an effect is carried out."""
+    match effect:
+        case Report():
+            return SCHEDULER_LANE
+        case Compute():
+            return COMPUTE_LANE
+        case DownloadApp() | DownloadData() | DescribeFailure():
+            return FILES_LANE
+        case DeliverResult() | UploadResult():
+            return FILES_LANE
+        case Purge():
+            return PURGE_LANE
+        case DescribeTask() | CheckContribution() | CheckReveal():
+            return CHAIN_LANE
+        case SubmitContribute() | SubmitContributeAndFinalize() | SubmitReveal():
+            return CHAIN_LANE
+        case _:
+            assert_never(effect)
+
+
 class WorkerHands:
     """Carries out what the worker's mind asks for."""
 
@@ -205,23 +226,7 @@ class WorkerHands:
     # --- what the runner asks -----------------------------------------------------------------------------
 
     def lane_of(self, effect: Effect) -> str:
-        match effect:
-            case Report():
-                return SCHEDULER_LANE
-            case Compute():
-                return COMPUTE_LANE
-            case DownloadApp() | DownloadData() | DescribeFailure():
-                return FILES_LANE
-            case DeliverResult() | UploadResult():
-                return FILES_LANE
-            case Purge():
-                return PURGE_LANE
-            case DescribeTask() | CheckContribution() | CheckReveal():
-                return CHAIN_LANE
-            case SubmitContribute() | SubmitContributeAndFinalize() | SubmitReveal():
-                return CHAIN_LANE
-            case _:
-                assert_never(effect)
+        return lane_of(effect)
 
     def key_of(self, effect: Effect) -> str:
         if isinstance(effect, Report | UploadResult):

@@ -386,6 +386,8 @@ def facts(pool: Pool) -> object:
         {tag: list(group) for tag, group in supply.free.items()},
         pool.ended,
         pool.kept_of_deal,
+        pool.rules,
+        pool.words,
     )
 
 
