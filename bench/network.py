@@ -219,6 +219,7 @@ def _chain_with_contracts() -> Figure:
 
 
 def _idle_memory(state: Path) -> Iterator[Figure]:
+    """Resident memory; a forked daemon's has in it what only other daemons use (ADR 0032)."""
     parts = json.loads(_poolwright("status", "--json", "--state", state))["parts"]
     bare = _bare_process_mib()
     for name, limit in (("scheduler", 150), ("worker-1", 120)):

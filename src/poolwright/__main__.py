@@ -10,17 +10,34 @@ from collections.abc import Sequence
 
 from poolwright import __version__
 
+FORKED_COMMANDS = (
+    "poolwright.cli.main",
+    "poolwright.devnet.commands",
+    "poolwright.results.service",
+    "poolwright.daemons.worker",
+    "poolwright.daemons.scheduler",
+    "poolwright.market.service",
+)
+"""What the local network's fork server loads: the commands that it will run."""
+
+FORK_SERVER = "fork-server"
+"""The first word of `devnet.fork_server.COMMAND`, which is for no person to type."""
+
 INTERRUPTED = 130
 """Exit code of a command ended by Ctrl-C, as shells have it: 128 + SIGINT."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
-    words = sys.argv[1:] if words is None else words
-    if list(words) == ["--version"]:
+    words = list(sys.argv[1:] if words is None else words)
+    if words == ["--version"]:
         print(f"poolwright {__version__}")  # noqa: T201  at once, without loading a command
         return
     try:
+        if words[:1] == [FORK_SERVER]:
+            from poolwright.devnet import fork_server
+
+            words = fork_server.serve(int(words[1]), FORKED_COMMANDS)
         from poolwright.cli.main import run
         from poolwright.devnet import commands
 

@@ -12,6 +12,7 @@ import pytest
 
 from poolwright.devnet import processes
 from poolwright.devnet.folder import ProcessRecord, StateFolder
+from poolwright.devnet.fork_server import ForkServer
 from poolwright.devnet.parts import Program
 from poolwright.devnet.runner import Runner
 from poolwright.devnet.supervisor import Part
@@ -42,6 +43,7 @@ class Session:
         self.runner = Runner(
             folder,
             programs,
+            ForkServer({}, folder.log("fork-server")),
             environment_of=lambda program: dict(os.environ),
             on_ready=self.ready.set,
             before_stop=self.stopped.append,

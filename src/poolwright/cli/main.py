@@ -45,9 +45,15 @@ def application(*add_commands: Callable[[typer.Typer], None]) -> typer.Typer:
     return app
 
 
-def _root(
-    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
-) -> None:
-    if version:
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
         typer.echo(f"poolwright {__version__}")
         raise typer.Exit
+
+
+def _root(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", is_eager=True, callback=_tell_version
+    ),
+) -> None:
+    """What may be said before any command."""

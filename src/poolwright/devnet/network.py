@@ -28,6 +28,7 @@ from poolwright.devnet.anvil import (
     wait_ready,
 )
 from poolwright.devnet.folder import SUPERVISOR, ProcessRecord, StateFolder
+from poolwright.devnet.fork_server import ForkServer
 from poolwright.devnet.parts import (
     HOST,
     Ports,
@@ -226,6 +227,7 @@ class _LocalNetwork:
         self._options = options
         self._log = folder.log(SUPERVISOR)
         self._say_to_user = say
+        self._fork_server = ForkServer(inherited_environment(os.environ), folder.log("fork-server"))
         self._record: NetworkRecord | None = None
         self._started = time.monotonic()
         self._saving = threading.Event()
@@ -236,6 +238,7 @@ class _LocalNetwork:
         self._write_own_record(STARTING)
         try:
             ports = self._ports()
+            self._fork_server.start()
             toolchain.ensure(self._say)
             engine_url = engine.require() if self._options.workers else ""
             settings = AnvilSettings(
@@ -248,6 +251,7 @@ class _LocalNetwork:
             Runner(
                 self._folder,
                 self._programs(ports, settings, engine_url, previous),
+                self._fork_server,
                 environment_of=self._environment_of,
                 on_ready=self._on_ready,
                 before_stop=self._before_stop,
@@ -258,6 +262,7 @@ class _LocalNetwork:
             raise
         finally:
             self._end_saving()
+            self._fork_server.close()
             if self._record is not None:
                 _remove_containers(self._folder, self._say)
             self._folder.clear_records()

@@ -71,7 +71,10 @@ class Program:
     """A part as a process: its place in the network, its command line, its environment and its pulse."""
 
     part: Part
-    command: Callable[[], list[str]]
+    words: tuple[str, ...] = ()
+    """The command of `poolwright` that it is; () when it is another's program."""
+    command: Callable[[], list[str]] = list
+    """The command line of another's program."""
     environment: Callable[[NetworkRecord], dict[str, str]]
     """What is added to the inherited environment; asked for when the network is provisioned."""
     answers: Callable[[], bool]
@@ -92,7 +95,7 @@ def results_program(folder: StateFolder, ports: Ports) -> Program:
 
     return Program(
         part=Part(name="results", rank=1, needs=frozenset({"chain"})),
-        command=lambda: poolwright_command("results", "run"),
+        words=("results", "run"),
         environment=environment,
         answers=lambda: health(ports.results_url),
         url=ports.results_url,
@@ -118,7 +121,7 @@ def market_program(folder: StateFolder, ports: Ports) -> Program:
 
     return Program(
         part=Part(name="market", rank=1, needs=frozenset({"chain"})),
-        command=lambda: poolwright_command("market", "run"),
+        words=("market", "run"),
         environment=environment,
         answers=lambda: health(ports.market_url),
         url=ports.market_url,
@@ -144,7 +147,7 @@ def scheduler_program(folder: StateFolder, ports: Ports) -> Program:
 
     return Program(
         part=Part(name="scheduler", rank=2, needs=frozenset({"chain"})),
-        command=lambda: poolwright_command("scheduler", "run"),
+        words=("scheduler", "run"),
         environment=environment,
         answers=lambda: health(ports.scheduler_url),
         url=ports.scheduler_url,
@@ -181,7 +184,7 @@ def worker_program(
 
     return Program(
         part=Part(name=name, rank=3, needs=frozenset({"chain"})),
-        command=lambda: poolwright_command("worker", "run"),
+        words=("worker", "run"),
         environment=environment,
         answers=lambda: is_connected(ports.scheduler_url, str(record_of().wallets[name].address)),
     )

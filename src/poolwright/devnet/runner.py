@@ -18,9 +18,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from signal import Signals
+from typing import TypeAlias
 
 from poolwright.devnet import processes, supervisor
 from poolwright.devnet.folder import ProcessRecord, StateFolder
+from poolwright.devnet.fork_server import Forked, ForkServer
 from poolwright.devnet.parts import Program
 from poolwright.devnet.supervisor import (
     Event,
@@ -44,6 +46,8 @@ READY_SECONDS = 90.0
 PROBE_PAUSE_SECONDS = 0.03
 TAIL_LINES = 6
 
+Process: TypeAlias = Forked | subprocess.Popen[bytes]
+
 
 class Runner:
     """Supervises `programs` until they are all ended. Lives in the main thread, because signals do."""
@@ -52,6 +56,7 @@ class Runner:
         self,
         folder: StateFolder,
         programs: Sequence[Program],
+        fork_server: ForkServer,
         *,
         environment_of: Callable[[Program], Mapping[str, str]],
         on_ready: Callable[[], None],
@@ -61,11 +66,12 @@ class Runner:
         self._folder = folder
         self._programs = {program.part.name: program for program in programs}
         self._network = Network(parts={program.part.name: program.part for program in programs})
+        self._fork_server = fork_server
         self._environment_of = environment_of
         self._on_ready = on_ready
         self._before_stop = before_stop
         self._say = say
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[str, Process] = {}
         self._inbox: queue.SimpleQueue[Event | PoolwrightError] = queue.SimpleQueue()
         self._was_ready = False
         self._failure: PoolwrightError | None = None
@@ -157,16 +163,20 @@ class Runner:
 
     def _start(self, name: str) -> None:
         program = self._programs[name]
-        process = processes.spawn(
-            program.command(),
-            environment=self._environment_of(program),
-            folder=self._folder.part(name),
-            log=self._folder.log(name),
+        environment, folder, log = (
+            self._environment_of(program),
+            self._folder.part(name),
+            self._folder.log(name),
         )
+        process: Process
+        if program.words:
+            process = self._fork_server.spawn(program.words, environment=environment, folder=folder, log=log)
+        else:
+            process = processes.spawn(program.command(), environment=environment, folder=folder, log=log)
         self._processes[name] = process
         threading.Thread(target=self._probe, args=(program, process), daemon=True).start()
 
-    def _probe(self, program: Program, process: subprocess.Popen[bytes]) -> None:
+    def _probe(self, program: Program, process: Process) -> None:
         """Ask until it answers; ends by itself when the process was ended or replaced."""
         name = program.part.name
         while self._processes.get(name) is process and not self._network.is_stopping:
