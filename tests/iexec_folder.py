@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from poolwright.cli.iexec.main import main
+from click.testing import CliRunner
+
+from poolwright.cli.iexec.main import root
 from poolwright.devnet.anvil import CHAIN_ID, Anvil, AnvilSettings, free_port
 from poolwright.devnet.contracts import Deployment, deploy
 
@@ -30,8 +31,9 @@ class Place:
     """Where the commands of a test work."""
 
     chain_url: str
-    market_url: str
     contracts: Deployment
+    market_url: str = ""
+    """Empty when there is no marketplace."""
     market_pid: int = 0
     """Process of the marketplace; 0 when there is none."""
 
@@ -41,9 +43,9 @@ class Place:
             "id": str(CHAIN_ID),
             "host": self.chain_url,
             "hub": str(self.contracts.hub),
-            "iexecGateway": self.market_url,
-            "sms": self.market_url,
         }
+        if self.market_url:
+            chain |= {"iexecGateway": self.market_url, "sms": self.market_url}
         if major == 8:
             chain |= {"native": False, "useGas": True}
         return json.dumps({"default": "dev", "chains": {"dev": chain}})
@@ -101,7 +103,7 @@ def _listening(market: subprocess.Popen[bytes], log: Path) -> str:
 class Done:
     """What a command left behind."""
 
-    returncode: object
+    returncode: int
     stdout: str
     stderr: str
 
@@ -114,18 +116,9 @@ class Project:
 
     def call(self, *words: str, answers: str = "") -> Done:
         """Run `iexec <words>` in this process, which saves its start; `answers` is what is typed."""
-        out, err, before = io.StringIO(), io.StringIO(), (Path.cwd(), sys.stdin)
-        os.chdir(self.here)
-        sys.stdin = io.StringIO(answers)
-        try:
-            with redirect_stdout(out), redirect_stderr(err):
-                main(words)
-        except SystemExit as end:
-            return Done(returncode=end.code, stdout=out.getvalue(), stderr=err.getvalue())
-        finally:
-            sys.stdin = before[1]
-            os.chdir(before[0])
-        raise AssertionError("a command exits")
+        with chdir(self.here):
+            ended = CliRunner().invoke(root(), words, input=answers, catch_exceptions=False)
+        return Done(returncode=ended.exit_code, stdout=ended.stdout, stderr=ended.stderr)
 
     def told(self, *words: str, answers: str = "") -> str:
         """Run a command that must succeed, as people do; returns its standard output."""

@@ -2,108 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import pytest
 
+from iexec_folder import FIRST, FIRST_KEY, OTHER, Place, Project, new_project
 from peers.official import MAJORS, OfficialClient, installed
-from poolwright.cli.iexec.main import main
 from poolwright.devnet.anvil import Anvil, AnvilSettings, free_port
-from poolwright.devnet.contracts import Deployment, deploy
+from poolwright.devnet.contracts import deploy
 
 pytestmark = pytest.mark.chain
 
-FIRST = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
-FIRST_KEY = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
-"""Everybody's first test account: it deploys the contracts and holds all RLC."""
-OTHER = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
 NOBODY = "0x000000000000000000000000000000000000dEaD"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
-    """A fresh chain with the contracts."""
-
-    url: str
-    contracts: Deployment
-
-    def chain_json(self) -> str:
-        chain = {"id": "31337", "host": self.url, "hub": str(self.contracts.hub)}
-        return json.dumps({"default": "dev", "chains": {"dev": chain}})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """How a call of our command ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Project:
-    """A project folder, and our iexec in it."""
-
-    here: Path
-
-    def call(self, *words: str, answers: str = "") -> Done:
-        """Run our command as its console script does, but in this process: loading it once is enough."""
-        stdout, stderr, code = io.StringIO(), io.StringIO(), 0
-        with (
-            contextlib.chdir(self.here),
-            contextlib.redirect_stdout(stdout),
-            contextlib.redirect_stderr(stderr),
-            patch("sys.stdin", io.StringIO(answers)),
-        ):
-            try:
-                main(words)
-            except SystemExit as ended:
-                code = int(ended.code or 0)
-        return Done(returncode=code, stdout=stdout.getvalue(), stderr=stderr.getvalue())
-
-    def raw(self, *words: str) -> dict[str, Any]:
-        """Run a command that must succeed, with --raw; returns its answer."""
-        done = self.call(*words, "--raw")
-        assert (done.returncode, done.stderr) == (0, ""), (words, done.stdout, done.stderr)
-        answer: dict[str, Any] = json.loads(done.stdout)
-        return answer
-
-    def refusal(self, *words: str) -> tuple[str, str]:
-        """Run a command that must fail, with --raw; returns the error's name and message."""
-        done = self.call(*words, "--raw")
-        assert (done.returncode, done.stdout) == (1, ""), (words, done.stdout, done.stderr)
-        error = json.loads(done.stderr)["error"]
-        return error["name"], error["message"]
-
-    def edit(self, part: str, **values: str) -> None:
-        path = self.here / "iexec.json"
-        content = json.loads(path.read_text())
-        content[part] |= values
-        path.write_text(json.dumps(content))
-
-
 @pytest.fixture(scope="module")
-def chain() -> Iterator[Chain]:
+def place() -> Iterator[Place]:
+    """A fresh chain with the contracts."""
     with Anvil.start(AnvilSettings(port=free_port())) as anvil:
-        yield Chain(url=anvil.url, contracts=deploy(anvil.url))
+        yield Place(chain_url=anvil.url, contracts=deploy(anvil.url))
 
 
 @pytest.fixture
-def project(chain: Chain, tmp_path: Path) -> Project:
-    """A folder after `iexec init`, on the local chain, with the first account in wallet.json."""
-    project = Project(here=tmp_path)
-    project.raw("init", "--skip-wallet")
-    (tmp_path / "chain.json").write_text(chain.chain_json())
-    project.raw("wallet", "import", "--unencrypted", FIRST_KEY)
-    return project
+def project(place: Place, tmp_path: Path) -> Project:
+    return new_project(tmp_path, place)
 
 
 @pytest.fixture(params=MAJORS, ids=["8.24.0", "9.0.0"])
@@ -111,16 +35,16 @@ def theirs(request: pytest.FixtureRequest) -> OfficialClient:
     return installed(request.param)
 
 
-def test_info_shows_the_contracts(project: Project, chain: Chain) -> None:
+def test_info_shows_the_contracts(project: Project, place: Place) -> None:
     assert project.raw("info") == {
         "ok": True,
         "pocoVersion": "6.1.0",
-        "host": chain.url,
-        "hubAddress": str(chain.contracts.hub),
-        "rlcAddress": str(chain.contracts.rlc),
-        "appRegistryAddress": str(chain.contracts.app_registry),
-        "datasetRegistryAddress": str(chain.contracts.dataset_registry),
-        "workerpoolRegistryAddress": str(chain.contracts.workerpool_registry),
+        "host": place.chain_url,
+        "hubAddress": str(place.contracts.hub),
+        "rlcAddress": str(place.contracts.rlc),
+        "appRegistryAddress": str(place.contracts.app_registry),
+        "datasetRegistryAddress": str(place.contracts.dataset_registry),
+        "workerpoolRegistryAddress": str(place.contracts.workerpool_registry),
     }
 
 
@@ -176,8 +100,8 @@ def test_a_wallet_is_filled_and_swept(project: Project) -> None:
     assert "wallet" not in project.raw("wallet", "show", address)
 
 
-def test_a_contract_is_not_swept_to(project: Project, chain: Chain) -> None:
-    hub = str(chain.contracts.hub)
+def test_a_contract_is_not_swept_to(project: Project, place: Place) -> None:
+    hub = str(place.contracts.hub)
 
     assert project.refusal("wallet", "sweep", "--to", hub, "--force")[1] == "Cannot sweep to a contract"
 
@@ -250,8 +174,8 @@ def test_a_category_is_made_by_the_owner_only(project: Project) -> None:
     )
 
 
-def test_a_hub_address_without_contract_is_named(project: Project, chain: Chain) -> None:
-    text = chain.chain_json().replace(str(chain.contracts.hub), NOBODY)
+def test_a_hub_address_without_contract_is_named(project: Project, place: Place) -> None:
+    text = place.chain_json(9).replace(str(place.contracts.hub), NOBODY)
     (project.here / "chain.json").write_text(text)
 
     assert project.refusal("account", "show") == (
@@ -260,8 +184,8 @@ def test_a_hub_address_without_contract_is_named(project: Project, chain: Chain)
     )
 
 
-def test_a_node_that_does_not_answer_is_named(project: Project, chain: Chain) -> None:
-    text = chain.chain_json().replace(chain.url, f"http://127.0.0.1:{free_port()}")
+def test_a_node_that_does_not_answer_is_named(project: Project, place: Place) -> None:
+    text = place.chain_json(9).replace(place.chain_url, f"http://127.0.0.1:{free_port()}")
     (project.here / "chain.json").write_text(text)
 
     assert project.refusal("info")[0] == "Web3ProviderCallError"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 import os
 import shlex
@@ -15,12 +14,13 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from poolwright import __version__
 from poolwright.cli.iexec.amounts import parse_ether
 from poolwright.cli.iexec.errors import IexecError, UserRefused, ValidationError
-from poolwright.cli.iexec.main import NOUNS, main
+from poolwright.cli.iexec.main import NOUNS, main, root
 from poolwright.cli.iexec.multiaddr import stored
 from poolwright.cli.iexec.prompts import confirm
 from poolwright.compute.multiaddr import location_of
@@ -168,12 +168,11 @@ def test_init_asks_before_it_replaces_files(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "iexec.json").write_text("{}")
-    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
 
-    code, _, err = run(capsys, "init", "--skip-wallet")
+    refused = CliRunner().invoke(root(), ["init", "--skip-wallet"], input="n\n")
 
-    assert (code, (tmp_path / "iexec.json").read_text()) == (1, "{}")
-    assert "Operation aborted by user." in err
+    assert (refused.exit_code, (tmp_path / "iexec.json").read_text()) == (1, "{}")
+    assert "Operation aborted by user." in refused.stderr
     assert run(capsys, "init", "--skip-wallet", "--raw") == (
         0,
         '{"ok":true,"configFile":"iexec.json","chainConfigFile":"chain.json"}\n',
@@ -242,21 +241,24 @@ def test_an_ipfs_path_without_content_id_is_refused(cid: str) -> None:
         stored(f"/ipfs/{cid}", "multiaddr")
 
 
-def test_a_question_is_asked_again_without_what_was_shown_below_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    question = "Do you want to publish the following apporder?\nappprice: 5\n"
-    monkeypatch.setattr("sys.stdin", io.StringIO("what\nYES\n"))
+@click.command()
+def publish() -> None:
+    """A verb that asks."""
+    confirm("Do you want to publish the following apporder?\nappprice: 5\n")
 
-    confirm(question)
 
-    assert capsys.readouterr().err.startswith("? Do you want to publish the following apporder?\nappprice: 5")
-    monkeypatch.setattr("sys.stdin", io.StringIO("what\nno\n"))
-    with pytest.raises(UserRefused):
-        confirm(question)
-    told = capsys.readouterr().err
-    assert told.count("appprice: 5") == 1
-    assert "? Please answer yes or no: Do you want to publish the following apporder? (Y/n)" in told
-    monkeypatch.setattr("sys.stdin", io.StringIO(""))
-    with pytest.raises(IexecError, match="give --force"):
-        confirm(question)
+def test_a_question_is_asked_again_without_what_was_shown_below_it() -> None:
+    agreed = CliRunner().invoke(publish, input="what\nYES\n")
+
+    assert agreed.exit_code == 0
+    asked = agreed.stderr
+    assert asked.startswith("? Do you want to publish the following apporder?\nappprice: 5")
+    assert asked.count("appprice: 5") == 1
+    assert "? Please answer yes or no: Do you want to publish the following apporder? (Y/n)" in asked
+
+
+def test_a_no_and_the_end_of_the_input_stop_a_verb() -> None:
+    assert isinstance(CliRunner().invoke(publish, input="what\nno\n").exception, UserRefused)
+    silent = CliRunner().invoke(publish, input="").exception
+    assert isinstance(silent, IexecError)
+    assert "give --force" in str(silent)

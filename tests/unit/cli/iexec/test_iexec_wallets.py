@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from poolwright.chain.keystore import LIGHT, encrypt
 from poolwright.cli.iexec import new_wallets, wallets
 from poolwright.cli.iexec.command import Options, Run
 from poolwright.cli.iexec.errors import IexecError
@@ -115,12 +114,7 @@ def test_a_clear_wallet_is_for_its_owner_only(tmp_path: Path) -> None:
     assert content["publicKey"].startswith("0x04")
 
 
-def test_a_new_keystore_has_the_official_name_and_spelling(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "poolwright.chain.keystore.encrypt", lambda key, password: encrypt(key, password, cost=LIGHT)
-    )
+def test_a_new_keystore_has_the_official_name_and_spelling(tmp_path: Path) -> None:
     options = Options(raw=True, password="pw", keystoredir="ks")
 
     made = new_wallets.make_wallet(Run(options, Output(raw=True), tmp_path), KEYS[0])
