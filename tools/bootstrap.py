@@ -68,9 +68,9 @@ def fingerprint(files: "list[Path]") -> str:
     return digest.hexdigest()
 
 
-def is_current(wanted: str) -> bool:
+def is_current(wanted: str, stamp: Path = STAMP) -> bool:
     """Whether .venv was completed from exactly these locks, here, and its Python still runs."""
-    if not STAMP.exists() or STAMP.read_text() != wanted or not (VENV / "bin/poolwright").exists():
+    if not stamp.exists() or stamp.read_text() != wanted or not (VENV / "bin/poolwright").exists():
         return False
     return subprocess.run([str(VENV / "bin/python"), "-c", ""], stderr=subprocess.DEVNULL).returncode == 0
 
@@ -96,7 +96,10 @@ def find_uv() -> str:
 def make_tools_venv() -> None:
     """A venv with pip; on Debian and Ubuntu that may take one more system package."""
     if not has_ensurepip():
-        install_python3_venv()
+        commands = commands_for_venv(is_root=os.geteuid() == 0, has_apt=bool(shutil.which("apt-get")))
+        say("Installing the system package python3-venv with apt-get ...")
+        for words in commands:
+            run(*words, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
     shutil.rmtree(TOOLS, ignore_errors=True)
     run(sys.executable, "-m", "venv", TOOLS)
 
@@ -108,17 +111,18 @@ def has_ensurepip() -> bool:
     )
 
 
-def install_python3_venv() -> None:
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
+def commands_for_venv(is_root: bool, has_apt: bool) -> "list[tuple[str, ...]]":
+    """What to run so that this python3 has ensurepip; ends with what to type where we may not."""
+    if not is_root or not has_apt:
         raise SystemExit(
             "This python3 cannot make virtual environments (no ensurepip). Type, then try again:\n"
             "  sudo apt-get update\n"
             "  sudo apt-get install -y python3-venv"
         )
-    say("Installing the system package python3-venv with apt-get ...")
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    run("apt-get", "-qq", "update", env=quiet)
-    run("apt-get", "-qq", "install", "-y", "--no-install-recommends", "python3-venv", env=quiet)
+    return [
+        ("apt-get", "-qq", "update"),
+        ("apt-get", "-qq", "install", "-y", "--no-install-recommends", "python3-venv"),
+    ]
 
 
 def run(*command: object, env: "dict[str, str] | None" = None) -> None:

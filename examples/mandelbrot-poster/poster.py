@@ -201,7 +201,7 @@ def write_png(path: Path, rows: list[bytearray]) -> None:
             out.write(struct.pack(">I", zlib.crc32(kind + content)))
 
 
-def main() -> int:
+def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="poster", description="One panel of a poster of the Mandelbrot set."
     )
@@ -209,7 +209,7 @@ def main() -> int:
     parser.add_argument("--colours", default="deep-sea", choices=sorted(COLOURS))
     parser.add_argument("--width", type=int, default=280, help="of one panel, pixels")
     parser.add_argument("--height", type=int, default=360, help="pixels")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     if not (16 <= options.width <= 4000 and 16 <= options.height <= 4000):
         parser.error("--width and --height must lie between 16 and 4000")
     out = Path(os.environ.get("IEXEC_OUT", "."))

@@ -164,10 +164,10 @@ class StateFolder:
         for path in self.run.glob("*.json"):
             path.unlink(missing_ok=True)
 
-    def shorten_logs(self) -> None:
-        """Move aside logs that grew too long. The writers append, so an emptied file stays theirs."""
+    def shorten_logs(self, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
+        """Move aside logs that grew longer. The writers append, so an emptied file stays theirs."""
         for path in (self.root / "logs").glob("*.log"):
-            if path.stat().st_size > LOG_LIMIT_BYTES:
+            if path.stat().st_size > limit_bytes:
                 shutil.copyfile(path, path.with_suffix(".log.1"))
                 os.truncate(path, 0)
 

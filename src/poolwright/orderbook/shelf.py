@@ -30,10 +30,7 @@ from poolwright.poco.types import Address
 KeyT = TypeVar("KeyT")
 
 SMALL: Final = 64
-"""A list this short is searched each time rather than viewed."""
-
-FIRST_STEP: Final = 256
-"""Orders that a new view finds beyond those it is asked for; the next steps double what it has."""
+"""A usual `small` of a shelf."""
 
 Key: TypeAlias = tuple[str, Address | int | None]
 """Name of a sorted list: ("resource", address), ("signer", address), ("category", number), ("all", None)."""
@@ -54,9 +51,14 @@ class Shelf:
     Args:
         max_views: filters whose answers are kept.
         max_viewed: orders in all kept answers together; one order counts once per answer that has it.
+        small: a list this short is searched each time rather than viewed.
+        first_step: orders that a new view finds beyond those it is asked for; the next steps double what it
+            has.
     """
 
-    def __init__(self, *, max_views: int = 512, max_viewed: int = 2_000_000) -> None:
+    def __init__(
+        self, *, max_views: int = 512, max_viewed: int = 2_000_000, small: int = SMALL, first_step: int = 256
+    ) -> None:
         self._lists: dict[Key, SortedListings] = {ALL: SortedListings()}
         self._shapes: dict[Shape, SortedListings] = {}
         self._views: OrderedDict[Query, tuple[Key, View]] = OrderedDict()
@@ -64,6 +66,8 @@ class Shelf:
         self._viewed = 0
         self._max_views = max_views
         self._max_viewed = max_viewed
+        self._small = small
+        self._first_step = first_step
         self.version = 0
         """Grows with every change."""
         self.restrictions: dict[Address, int] = {}
@@ -151,7 +155,7 @@ class Shelf:
         else:
             found = _filtered(narrowest, query)
             view = View(found, len(found))
-        if len(narrowest) > SMALL:
+        if len(narrowest) > self._small:
             self._keep(key, query, view)
         return view
 
@@ -160,7 +164,7 @@ class Shelf:
         missing = min(wanted, view.count) - len(view.kept)
         if missing <= 0:
             return
-        step = max(missing, len(view.kept), FIRST_STEP)
+        step = max(missing, len(view.kept), self._first_step)
         before = len(view.kept)
         view.extend(merged(admitted(self._shapes.items(), query), view.frontier), step)
         if query in self._views:

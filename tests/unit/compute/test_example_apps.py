@@ -40,8 +40,7 @@ def run_poster(
     out.mkdir(exist_ok=True)
     for name, value in {"IEXEC_OUT": str(out), **environment}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "argv", ["poster", "--width", "40", "--height", "30", *arguments])
-    assert poster.main() == 0
+    assert poster.main(["--width", "40", "--height", "30", *arguments]) == 0
     result: dict[str, str] = json.loads((out / "computed.json").read_text())
     return result
 

@@ -133,15 +133,12 @@ def test_forgetting_a_network_leaves_strangers_files_alone(tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "run", "thesis.tex"]
 
 
-def test_long_log_is_moved_aside_while_its_writer_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("poolwright.devnet.folder.LOG_LIMIT_BYTES", 10)
+def test_long_log_is_moved_aside_while_its_writer_goes_on(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path)
     folder.create()
     with folder.log("chain").open("ab", buffering=0) as writer:
         writer.write(b"one line that is long\n")
-        folder.shorten_logs()
+        folder.shorten_logs(limit_bytes=10)
         writer.write(b"next\n")
 
     assert folder.log("chain").read_bytes() == b"next\n"

@@ -50,11 +50,10 @@ def test_following_goes_on_after_a_log_was_emptied(tmp_path: Path) -> None:
     assert next(lines) == "new"
 
 
-def test_last_lines_are_found_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "CHUNK_BYTES", 3)
+def test_last_lines_are_found_across_chunks(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, chain="first\nsecond\nthird\n")
 
-    assert logs.last_lines(folder.log("chain"), 2) == ["second", "third"]
+    assert logs.last_lines(folder.log("chain"), 2, chunk_bytes=3) == ["second", "third"]
 
 
 def test_unknown_part_is_answered_with_the_known_ones(tmp_path: Path) -> None:

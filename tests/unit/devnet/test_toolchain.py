@@ -58,10 +58,9 @@ def test_npm_of_the_wheel_is_called_through_its_node(monkeypatch: pytest.MonkeyP
     script.touch()
     (package / "__init__.py").touch()
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    npm, environment = toolchain.npm_command()
+    npm, environment = toolchain.npm_command(python=str(tmp_path / "python"))
 
     assert npm == [str(package / "bin/node"), str(script)]
     assert environment["PATH"].startswith(f"{package / 'bin'}:")
@@ -69,11 +68,9 @@ def test_npm_of_the_wheel_is_called_through_its_node(monkeypatch: pytest.MonkeyP
 
 def test_missing_npm_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
     with pytest.raises(InputError, match=r"npm was not found.*make setup"):
-        toolchain.npm_command()
+        toolchain.npm_command(python=str(tmp_path / "python"), package="no_such_package")
 
 
 def test_unknown_contract_is_an_input_error(tmp_path: Path) -> None:

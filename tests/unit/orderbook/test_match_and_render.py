@@ -74,12 +74,11 @@ def test_what_is_not_known_of_a_group_is_asked_and_counts_as_no() -> None:
     assert best_match(book, wish) is None  # an account like any other, as far as nobody says so
 
 
-def test_a_question_that_would_look_at_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poolwright.orderbook.match.MOST_LOOKED", 3)
+def test_a_question_that_would_look_at_too_much_is_refused() -> None:
     unusable = [pool(requesterrestrict=address(str(number))) for number in range(4)]
 
     with pytest.raises(BookRefusal, match="too many orders to look through; ask for one workerpool"):
-        best_match(book_of(app(), *unusable), request())
+        best_match(book_of(app(), *unusable), request(), most_looked=3)
 
 
 def test_a_shelf_tells_whom_its_orders_restrict_themselves_to() -> None:

@@ -19,14 +19,13 @@ from offers import (
     book_of,
     dataset,
     pool,
-    publish,
     request,
 )
-from poolwright.orderbook import shelf
 from poolwright.orderbook.book import Book, OrderClosed, OrderConsumed
 from poolwright.orderbook.chunks import SortedListings
 from poolwright.orderbook.listing import MAX_SAFE, Kind, Listing, entry_of, order_of, place_of
 from poolwright.orderbook.query import ANYBODY, Query, exactly, usable_by
+from poolwright.orderbook.shelf import SMALL, Shelf
 from poolwright.poco.orders import order_hash
 from poolwright.poco.tags import GPU, TDX, TEE, Tag
 from poolwright.poco.types import NRlc
@@ -37,18 +36,17 @@ FRIEND, STRANGER = address("friend"), address("stranger")
 def asked(book: Book, query: Query) -> list[Listing]:
     """The answer, the same from a scan, from a fresh view and from a view that lived through changes."""
     scanned = list(book.shelves[query.kind].answer(query))
-    usual = shelf.SMALL
-    shelf.SMALL = -1  # type: ignore[misc]  # so that even this little book makes views
-    try:
-        viewed = list(book.shelves[query.kind].answer(query))
-        extra = [replaced(each) for each in list(book.listings()) if each.kind is query.kind]
-        for each in extra:
-            publish(book, each)
-        for each in extra:
-            book.apply([OrderClosed(order_hash=each.hash)])
-        lived = list(book.shelves[query.kind].answer(query))
-    finally:
-        shelf.SMALL = usual  # type: ignore[misc]
+    open_ones = list(book.shelves[query.kind].all())
+    viewing = Shelf(small=-1)  # so that even this little book makes views
+    for each in open_ones:
+        viewing.add(each)
+    viewed = list(viewing.answer(query))
+    extra = [replaced(each) for each in open_ones]
+    for each in extra:
+        viewing.add(each)
+    for each in extra:
+        viewing.remove(each)
+    lived = list(viewing.answer(query))
     assert scanned == viewed == lived
     return scanned
 
@@ -173,7 +171,7 @@ def test_bulk_datasets_are_free_and_practically_endless() -> None:
 
 def test_a_view_forgets_an_order_that_falls_below_the_wanted_volume() -> None:
     offer, query = pool(volume=5), Query(kind=Kind.WORKERPOOL, workerpool=ANYBODY, min_volume=3)
-    book = book_of(offer, *(pool() for _ in range(shelf.SMALL + 1)))
+    book = book_of(offer, *(pool() for _ in range(SMALL + 1)))
     assert book.shelves[Kind.WORKERPOOL].page(query).count == 1
 
     book.apply([OrderConsumed(order_hash=offer.hash, consumed=3)])
@@ -208,7 +206,7 @@ def test_a_cursor_goes_on_behind_an_order_that_is_gone() -> None:
 
 
 def test_rarely_asked_views_are_forgotten_and_answers_stay_right() -> None:
-    orders = shelf.Shelf(max_views=2, max_viewed=150)
+    orders = Shelf(max_views=2, max_viewed=150)
     offers = [pool(at=number, category=number % 3) for number in range(200)]
     for offer in offers:
         orders.add(offer)

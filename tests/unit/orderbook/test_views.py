@@ -8,7 +8,6 @@ from random import Random
 import pytest
 
 from offers import APP, address, pool, request
-from poolwright.orderbook import shelf as shelves
 from poolwright.orderbook.listing import Kind, Listing, place_of
 from poolwright.orderbook.query import ANYBODY, Query, exactly, usable_by
 from poolwright.orderbook.shelf import Shelf
@@ -29,12 +28,6 @@ REQUEST_QUERIES = (
     Query(kind=Kind.REQUEST, app=ANYBODY, dataset=ANYBODY, requester=ANYBODY, max_trust=1, min_volume=2),
     Query(kind=Kind.REQUEST, app=ANYBODY, requester=ANYBODY, beneficiary=FRIEND),
 )
-
-
-@pytest.fixture(autouse=True)
-def _even_little_books_have_views(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelves, "SMALL", 0)
-    monkeypatch.setattr(shelves, "FIRST_STEP", 3)
 
 
 def some_pool(draw: Random, at: int) -> Listing:
@@ -70,7 +63,7 @@ def some_request(draw: Random, at: int) -> Listing:
 )
 def test_pages_are_those_of_a_look_at_every_order(some, queries, seed: int) -> None:  # type: ignore[no-untyped-def]
     draw, numbers = Random(seed), count()
-    orders, there = Shelf(max_views=4, max_viewed=60), []
+    orders, there = Shelf(max_views=4, max_viewed=60, small=0, first_step=3), []
     for _ in range(300):
         what = draw.random()
         if what < 0.5 or not there:
@@ -94,7 +87,7 @@ def test_pages_are_those_of_a_look_at_every_order(some, queries, seed: int) -> N
 
 
 def test_the_first_page_of_a_new_filter_looks_at_no_more_orders_than_it_needs() -> None:
-    orders, looked = Shelf(), []
+    orders, looked = Shelf(first_step=3), []
     for number in range(3_000):
         orders.add(pool(at=number, category=number % 2))
 

@@ -24,28 +24,21 @@ def test_python_3_8_can_read_it() -> None:
     ast.parse(SCRIPT.read_text(), feature_version=(3, 8))
 
 
-def test_user_without_ensurepip_gets_the_two_lines_to_type(
-    bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bootstrap.os, "geteuid", lambda: 1000)
-
+def test_user_without_ensurepip_gets_the_two_lines_to_type(bootstrap: ModuleType) -> None:
     with pytest.raises(SystemExit, match="sudo apt-get update\n  sudo apt-get install -y python3-venv"):
-        bootstrap.install_python3_venv()
+        bootstrap.commands_for_venv(is_root=False, has_apt=True)
 
 
-def test_root_on_debian_gets_python3_venv_installed_and_is_told(
-    bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ran: list[tuple[object, ...]] = []
-    monkeypatch.setattr(bootstrap.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(bootstrap.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(bootstrap, "run", lambda *words, env=None: ran.append(words))
+def test_root_without_apt_gets_no_command_that_is_not_there(bootstrap: ModuleType) -> None:
+    with pytest.raises(SystemExit, match="no ensurepip"):
+        bootstrap.commands_for_venv(is_root=True, has_apt=False)
 
-    bootstrap.install_python3_venv()
 
-    assert ran[0][0] == "apt-get"
-    assert ran[1][-1] == "python3-venv"
-    assert "python3-venv" in capsys.readouterr().out
+def test_root_on_debian_gets_python3_venv_installed(bootstrap: ModuleType) -> None:
+    update, install = bootstrap.commands_for_venv(is_root=True, has_apt=True)
+
+    assert update[0] == install[0] == "apt-get"
+    assert install[-1] == "python3-venv"
 
 
 def test_changed_lock_asks_for_a_new_environment(bootstrap: ModuleType, tmp_path: Path) -> None:
@@ -57,14 +50,12 @@ def test_changed_lock_asks_for_a_new_environment(bootstrap: ModuleType, tmp_path
     assert bootstrap.fingerprint([lock]) != before
 
 
-def test_interrupted_set_up_is_not_taken_for_complete(
-    bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(bootstrap, "STAMP", tmp_path / "stamp")
-    assert not bootstrap.is_current("wanted")
+def test_interrupted_set_up_is_not_taken_for_complete(bootstrap: ModuleType, tmp_path: Path) -> None:
+    stamp = tmp_path / "stamp"
+    assert not bootstrap.is_current("wanted", stamp)
 
-    (tmp_path / "stamp").write_text("older")
-    assert not bootstrap.is_current("wanted")
+    stamp.write_text("older")
+    assert not bootstrap.is_current("wanted", stamp)
 
 
 def test_failing_command_is_named(bootstrap: ModuleType) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from poolwright.devnet.simulation.faults import Faults, drawn
 from poolwright.devnet.simulation.story import Coverage, Line, Story
@@ -123,8 +123,14 @@ def report_of(seed: int, faults: Faults | None, size: Size | None, *, story: boo
     )
 
 
-def shrunk(failed: Outcome) -> Outcome:
-    """The same failure with fewer kinds of faults and fewer deals, as far as it is found in time."""
+Play: TypeAlias = Callable[[int, Faults, Size, tuple[DealPlan, ...]], Outcome]
+
+
+def shrunk(failed: Outcome, again: Play = play) -> Outcome:
+    """The same failure with fewer kinds of faults and fewer deals, as far as it is found in time.
+
+    `again` is how a seed is played.
+    """
     smallest = failed
     until = time.monotonic() + SHRINK_SECONDS
     for faults, deals in _smaller(failed):
@@ -132,7 +138,7 @@ def shrunk(failed: Outcome) -> Outcome:
             break
         wanted = replace(smallest.faults, **dict.fromkeys(faults, 0.0))
         kept = tuple(deal for deal in smallest.deals if deal.number not in deals)
-        trial = play(failed.seed, wanted, size_of(failed.seed), kept)
+        trial = again(failed.seed, wanted, size_of(failed.seed), kept)
         if trial.failure is not None and type(trial.failure) is type(failed.failure):
             smallest = trial
     return smallest
