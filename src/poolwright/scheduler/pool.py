@@ -270,6 +270,9 @@ def _worker_reported(pool: Pool, event: WorkerReported) -> Step:
         return Step(heard, ignored=UNKNOWN_TASK)
     stepped = tasks.step(task, event, pool.now)
     is_on_the_way = event.status in tasks.ON_THE_WAY and event.at == pool.now
+    if is_on_the_way:  # who was lost may come back from computing to a step with less time to be covered in
+        replicate = task.replicate_of(event.worker)
+        is_on_the_way = replicate is None or replicate.status is not S.RECOVERING
     result = (_go_on if is_on_the_way else _apply)(pool, stepped)
     return Step((*heard, *result.effects), result.ignored) if heard else result
 

@@ -71,6 +71,20 @@ def test_who_has_computed_and_does_not_contribute_is_covered_sooner_than_one_who
     assert started(tell(pool, f.tick(START + 20 + UNIT // 2))) == [BOB]
 
 
+def test_who_comes_back_from_computing_with_a_later_word_is_covered_in_that_steps_time() -> None:
+    """Its word COMPUTED never came: one that loses or invents reports (simulation, seed 456)."""
+    deal, pool = f.deal_terms(), Pool()
+    task_id = f.task_of(deal)
+    tell(pool, f.connected(), f.deal_matched(deal), f.initialized(task_id))
+    path = f.BEFORE_CONTRIBUTION_PATH[: f.BEFORE_CONTRIBUTION_PATH.index(S.COMPUTING) + 1]
+    tell(pool, *f.reports(task_id, ALICE, *path, at=START + 20))
+    tell(pool, f.silent(ALICE, at=START + 40), f.connected(at=START + 50))
+
+    tell(pool, f.reported(task_id, ALICE, S.CAN_CONTRIBUTE, at=START + 50))
+
+    assert pools.next_deadline(pool) == START + 50 + UNIT // 2
+
+
 def test_a_cover_is_one_worker_and_is_itself_covered_when_it_is_slow() -> None:
     pool, _ = begun()
     first = START + 1 + UNIT // 2
