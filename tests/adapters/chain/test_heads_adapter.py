@@ -50,7 +50,7 @@ async def test_without_a_websocket_polling_finds_the_block(rpc: Rpc) -> None:
 async def test_the_websocket_outlives_the_time_out_of_a_request(anvil: Anvil) -> None:
     async with Rpc(anvil.url, timeout_seconds=0.3) as hasty, Heads(hasty, poll_seconds=NEVER) as heads:
         first = await asyncio.wait_for(heads.beyond(None), BOUND)
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(0.8)  # nothing comes for longer than a request may take
         await mine(hasty)
         assert (await asyncio.wait_for(heads.beyond(first.number), BOUND)).number == first.number + 1
 
