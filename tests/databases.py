@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import shutil
@@ -24,12 +25,19 @@ def program(name: str) -> str:
     """A program of PostgreSQL, on the path or where Debian keeps it; installed when missing and root may."""
     found = find(name)
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for words in (["update"], ["install", "-y", "--no-install-recommends", "postgresql"]):
-            subprocess.run(["apt-get", "-qq", *words], env=quiet, check=True, timeout=INSTALL_SECONDS)
+        with (Path(tempfile.gettempdir()) / "poolwright-tests-apt.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # one at a time of the processes that run tests
+            if find(name) is None:
+                _install()
         found = find(name)
     assert found is not None, f"{name} not found; install the package postgresql"
     return found
+
+
+def _install() -> None:
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for words in (["update"], ["install", "-y", "--no-install-recommends", "postgresql"]):
+        subprocess.run(["apt-get", "-qq", *words], env=quiet, check=True, timeout=INSTALL_SECONDS)
 
 
 def find(name: str) -> str | None:
