@@ -21,18 +21,17 @@ import importlib.metadata
 import json
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from poolwright.market import docs
 from poolwright.market.chain_market import ChainMarket
@@ -56,6 +55,7 @@ from poolwright.market.params import (
     read_wish,
     write_cursor,
 )
+from poolwright.market.routes import Handler, Route, Routes
 from poolwright.market.rows import DealQuery
 from poolwright.orderbook.listing import Kind, Listing, place_of
 from poolwright.orderbook.query import Query
@@ -73,6 +73,8 @@ TOPICS: Final = frozenset({"orders", "deals"})
 MOST_KEPT: Final = 1_000
 LONGEST_KEPT: Final = 64 * 1024
 """Pages of a book that are kept as bytes until an order of their kind changes, and bytes of one."""
+LONGEST_QUERY_KEPT: Final = 512
+"""Bytes of a query that is kept as it was read; the same few are asked again and again."""
 BEAT_SECONDS: Final = 15.0
 """How often a silent event stream says that it is alive."""
 
@@ -83,6 +85,7 @@ CORS: Final = (
         b"retry-after, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset",
     ),
 )
+_NOTHING_TOLD: Final[Mapping[str, str]] = {}
 PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": "GET, POST, PUT",
     "Access-Control-Allow-Headers": "authorization, content-type",
@@ -126,20 +129,12 @@ def create_app(marketplace: Marketplace) -> ASGIApp:
     for kind in Kind:
         path = f"/{kind.value}s"
         routes += [
-            Route(path, pages.order_book(kind), methods=["GET"]),
-            Route(path, pages.publish(kind), methods=["POST"]),
-            Route(path, pages.unpublish(kind), methods=["PUT"]),
-            Route(f"{path}/{{orderHash}}", pages.order(kind), methods=["GET"]),
+            Route(path, pages.order_book(kind)),
+            Route(path, pages.publish(kind), ("POST",)),
+            Route(path, pages.unpublish(kind), ("PUT",)),
+            Route(f"{path}/{{orderHash}}", pages.order(kind)),
         ]
-    inner = Starlette(
-        routes=[*_one_route_per_path(routes), *no_secrets()],
-        exception_handlers={PoolwrightError: _refused, HTTPException: _no_such_page, Exception: _our_bug},
-    )
-    inner.router.redirect_slashes = False
-    return _Front(inner, marketplace)
-
-
-Handler = Callable[[Request], Awaitable[Response]]
+    return _Front(Routes([*routes, *no_secrets()]), marketplace)
 
 
 class _Pages:
@@ -170,7 +165,7 @@ class _Pages:
             known = kept.get(asked)
             if known is not None and known[0].version == known[1]:
                 return Response(known[2], media_type="application/json")
-            params = Params(request.query_params)
+            params = Params(_asked(request))
             market = self._market(params)
             query, lasts = await market.groups.widened(market.book, _block(market), read_query(kind, params))
             shelf = market.book.shelves[kind]
@@ -198,7 +193,7 @@ class _Pages:
 
     def order(self, kind: Kind) -> Handler:
         async def page(request: Request) -> Response:
-            params = Params({**request.query_params, **request.path_params})
+            params = Params({**_asked(request), **request.path_params})
             market = self._market(params)
             document = await market.order(kind, OrderHash(params.hash("orderHash")), str(market.chain_id))
             return Response(b'{"ok":true,' + document[1:], media_type="application/json")
@@ -206,12 +201,12 @@ class _Pages:
         return page
 
     async def match(self, request: Request) -> Response:
-        params = Params(request.query_params)
+        params = Params(_asked(request))
         market = self._market(params)
         return await self._best_match(market, read_wish(params))
 
     async def match_of(self, request: Request) -> Response:
-        params = Params({**request.query_params, **request.path_params})
+        params = Params({**_asked(request), **request.path_params})
         market = self._market(params)
         wanted = market.book.get(OrderHash(params.hash("orderHash")))
         if wanted is None or wanted.kind is not Kind.REQUEST or not wanted.is_open:
@@ -224,7 +219,7 @@ class _Pages:
 
     def publish(self, kind: Kind) -> Handler:
         async def page(request: Request) -> Response:
-            market = self._market(Params(request.query_params))
+            market = self._market(Params(_asked(request)))
             raw = await self._body(request)
             wallet = await self._wallet(market, request)
             body = read_body(raw)
@@ -238,7 +233,7 @@ class _Pages:
 
     def unpublish(self, kind: Kind) -> Handler:
         async def page(request: Request) -> Response:
-            market = self._market(Params(request.query_params))
+            market = self._market(Params(_asked(request)))
             raw = await self._body(request)
             wallet = await self._wallet(market, request)
             wanted = read_unpublication(kind, read_body(raw))
@@ -259,7 +254,7 @@ class _Pages:
         return await self._logins.redeem(market.chain_id, header, market.is_signature_of_contract)
 
     async def challenge(self, request: Request) -> Response:
-        params = Params(request.query_params)
+        params = Params(_asked(request))
         market = self._market(params)
         typed = await self._logins.challenge(market.chain_id, params.address("address"))
         return _json({"ok": True, "data": typed})
@@ -267,7 +262,7 @@ class _Pages:
     # --- what the watcher stored ----------------------------------------------------------------------------
 
     async def deals(self, request: Request) -> Response:
-        params = Params(request.query_params)
+        params = Params(_asked(request))
         market, query, window = self._market(params), read_deal_query(params), read_window(params)
         documents, count = await asyncio.to_thread(
             market.storage.deals, market.chain_id, query, skip=window.skip, count=window.count
@@ -275,13 +270,13 @@ class _Pages:
         return _documents("deals", documents, count, window.skip, window.count)
 
     async def deal(self, request: Request) -> Response:
-        params = Params({**request.query_params, **request.path_params})
+        params = Params({**_asked(request), **request.path_params})
         market = self._market(params)
         document = await asyncio.to_thread(market.storage.deal, market.chain_id, params.hash("dealid"))
         return _document(document, "deal")
 
     async def categories(self, request: Request) -> Response:
-        params = Params(request.query_params)
+        params = Params(_asked(request))
         market, window = self._market(params), read_window(params)
         documents, count = await asyncio.to_thread(
             market.storage.categories,
@@ -294,13 +289,13 @@ class _Pages:
         return _documents("categories", documents, count, window.skip, window.count)
 
     async def category(self, request: Request) -> Response:
-        params = Params({**request.query_params, **request.path_params})
+        params = Params({**_asked(request), **request.path_params})
         market = self._market(params)
         document = await asyncio.to_thread(market.storage.category, market.chain_id, params.number("catid"))
         return _document(document, "category", {"chainId": market.chain_id})
 
     async def ohlc(self, request: Request) -> Response:
-        params = Params(request.query_params)
+        params = Params(_asked(request))
         market, category = self._market(params), params.number("category")
         documents, _ = await asyncio.to_thread(
             market.storage.deals, market.chain_id, DealQuery(parties={}, category=category), skip=0, count=100
@@ -315,7 +310,7 @@ class _Pages:
         return _json({"ok": True, "version": importlib.metadata.version("poolwright")})
 
     async def metrics(self, request: Request) -> Response:
-        params = Params(request.query_params)
+        params = Params(_asked(request))
         if not params.has("chainId"):
             self._metrics.look(list(self._markets.values()), self._feed.listeners)
             return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
@@ -347,7 +342,7 @@ class _Pages:
         return _json({"apiUrl": url})
 
     async def events(self, request: Request) -> Response:
-        params = Params(request.query_params)
+        params = Params(_asked(request))
         market = self._market(params)
         asked = params.text("topic", "orders")
         if asked not in TOPICS:
@@ -395,44 +390,47 @@ async def _event_stream(
 
 
 class _Front:
-    """Before and after every request: rate limit, CORS headers, counting."""
+    """Before and after every request: rate limit, handler, CORS headers, counting."""
 
-    def __init__(self, app: ASGIApp, marketplace: Marketplace) -> None:
-        self._app = app
+    def __init__(self, routes: Routes, marketplace: Marketplace) -> None:
+        self._routes = routes
         self._limit = RateLimit(marketplace.config.rate_limit, marketplace.config.rate_period_seconds)
         self._trusts_proxy = marketplace.config.trusts_proxy
         self._metrics = marketplace.metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1000})
             return
         started = time.monotonic()
-        route = _route_of(scope["path"])
-        extra: list[tuple[bytes, bytes]] = list(CORS)
-
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *extra]
-                self._metrics.answered(route, message["status"], time.monotonic() - started)
-            await send(message)
-
+        told: Mapping[str, str] = _NOTHING_TOLD
         if scope["method"] == "OPTIONS":
-            await Response(status_code=204, headers=PREFLIGHT)(scope, receive, with_headers)
-            return
-        try:
-            if self._limit.limit:
-                headers = {
-                    name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
-                }
-                peer = (scope.get("client") or ("", 0))[0]
-                client = client_of(headers, peer, trusts_proxy=self._trusts_proxy)
-                told = self._limit.admit(client, started)
-                extra += [(name.lower().encode(), value.encode()) for name, value in told.items()]
-        except MarketRefusal as refusal:
-            await _answer(refusal)(scope, receive, with_headers)
-            return
-        await self._app(scope, receive, with_headers)
+            response = Response(status_code=204, headers=PREFLIGHT)
+        else:
+            try:
+                if self._limit.limit:
+                    told = self._limit.admit(self._client(scope), started)
+                handler, places = self._routes.find(scope["method"], scope["path"])
+                scope["path_params"] = places
+                response = await handler(Request(scope, receive, send))
+            except PoolwrightError as problem:
+                response = _refused(scope["path"], problem)
+            except ClientDisconnect:
+                response = Response(status_code=400)
+            except Exception as problem:  # a bug of ours: the client hears of it, and the log why
+                log.error("request failed", path=scope["path"], exc_info=problem)
+                response = _json({"ok": False, "error": "Internal error"}, 500)
+        response.raw_headers += CORS
+        response.raw_headers += [(name.lower().encode(), value.encode()) for name, value in told.items()]
+        route, seconds = _route_of(scope["path"]), time.monotonic() - started
+        self._metrics.answered(route, response.status_code, seconds)
+        await response(scope, receive, send)
+
+    def _client(self, scope: Scope) -> str:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        peer = (scope.get("client") or ("", 0))[0]
+        return client_of(headers, peer, trusts_proxy=self._trusts_proxy)
 
 
 def _block(market: ChainMarket) -> BlockNumber | None:
@@ -445,23 +443,15 @@ def _route_of(path: str) -> str:
     return first if first in docs.ROUTES else "other"
 
 
-def _one_route_per_path(routes: list[Route]) -> list[Route]:
-    """Routes of one path with several methods as one, so that another verb is 405 with all of them."""
-    by_path: dict[str, list[Route]] = {}
-    for route in routes:
-        by_path.setdefault(route.path, []).append(route)
-    joined: list[Route] = []
-    for path, same in by_path.items():
-        verbs = {verb: route.endpoint for route in same for verb in route.methods or () if verb != "HEAD"}
-        if len(verbs) == 1:
-            joined.append(same[0])
-            continue
+def _asked(request: Request) -> Mapping[str, str]:
+    """The query; of a name that comes twice the last value counts."""
+    query: bytes = request.scope["query_string"]
+    return _parsed(query) if len(query) <= LONGEST_QUERY_KEPT else _parsed.__wrapped__(query)
 
-        async def choose(request: Request, verbs: Mapping[str, Handler] = verbs) -> Response:
-            return await verbs["GET" if request.method == "HEAD" else request.method](request)
 
-        joined.append(Route(path, choose, methods=list(verbs)))
-    return joined
+@lru_cache(maxsize=MOST_KEPT)
+def _parsed(query: bytes) -> Mapping[str, str]:
+    return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
 
 
 def _json(body: object, status: int = 200) -> Response:
@@ -489,24 +479,11 @@ def _answer(refusal: MarketRefusal) -> Response:
     return answer
 
 
-async def _refused(request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, PoolwrightError)
+def _refused(path: str, problem: PoolwrightError) -> Response:
     refusal = as_refusal(problem)
     if refusal is None:
-        log.error("request failed", path=request.url.path, code=problem.code, reason=str(problem))
+        log.error("request failed", path=path, code=problem.code, reason=str(problem))
         return _json({"ok": False, "error": "Internal error"}, 500)
     if refusal.status >= 500:
-        log.warning("request must wait", path=request.url.path, reason=str(problem))
+        log.warning("request must wait", path=path, reason=str(problem))
     return _answer(refusal)
-
-
-async def _no_such_page(request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, HTTPException)
-    return PlainTextResponse(problem.detail, status_code=problem.status_code, headers=problem.headers)
-
-
-async def _our_bug(request: Request, problem: Exception) -> Response:
-    if isinstance(problem, ClientDisconnect):
-        return Response(status_code=400)
-    log.error("request failed", path=request.url.path, exc_info=problem)
-    return _json({"ok": False, "error": "Internal error"}, 500)

@@ -11,7 +11,8 @@ from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+
+from poolwright.market.routes import Route
 
 PATHS: Final = ("/secrets/{rest:path}", "/apps/{rest:path}", "/requesters/{rest:path}", "/tee/{rest:path}")
 VERBS: Final = ("GET", "POST", "PUT")
@@ -20,7 +21,7 @@ TEXT: Final = "this network offers no secret service"
 
 def routes() -> list[Route]:
     """Routes that say so."""
-    return [Route(path, _not_offered, methods=list(VERBS)) for path in PATHS]
+    return [Route(path, _not_offered, VERBS) for path in PATHS]
 
 
 async def _not_offered(request: Request) -> Response:
