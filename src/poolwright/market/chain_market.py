@@ -26,7 +26,6 @@ from poolwright.market.login import signer_of
 from poolwright.market.reading import NO_ANSWER, Ask, HasCode, NewestReads
 from poolwright.market.steps import Dated, Step
 from poolwright.market.storage import Storage
-from poolwright.market.together import Together
 from poolwright.orderbook.book import (
     Book,
     MembershipRead,
@@ -40,7 +39,7 @@ from poolwright.orderbook.groups import Membership, Pair
 from poolwright.orderbook.listing import Kind, Listing, Status, kind_of, listing_of, resource_of
 from poolwright.orderbook.render import render
 from poolwright.poco import views
-from poolwright.poco.errors import Unavailable
+from poolwright.poco.errors import InputError, Unavailable
 from poolwright.poco.orders import Domain, Order, RequestOrder, order_hash
 from poolwright.poco.types import Address, BlockNumber, BlockStamp, Hash32, NRlc, OrderHash
 
@@ -104,7 +103,6 @@ class ChainMarket:
         """Whether this process follows the chain."""
         self.reads: Final = reads
         self.groups: Final = ChainGroups(reads)
-        self._statuses: Together[OrderHash, Status | None] = Together(self._look_up, name="stored-orders")
         self._max_open = max_open_orders
         self._clock = clock
 
@@ -131,7 +129,16 @@ class ChainMarket:
         Raises InputError, Unavailable.
         """
         name = order_hash(order, self.domain)
-        await self._check_unknown(name)
+        here = self.book.get(name)
+        if here is not None and here.is_open:
+            raise forbidden("order already published")
+        try:
+            return await self._publish(order, name, wallet, expires)
+        except InputError:
+            await self._check_unknown(name)  # it stands first among the reasons
+            raise
+
+    async def _publish(self, order: Order, name: OrderHash, wallet: Address, expires: int) -> Listing:
         pairs: dict[Pair, None] = {}
         for attempt in range(1, READS + 1):
             rewinds = self.clerk.replica.rewinds
@@ -155,19 +162,10 @@ class ChainMarket:
         raise Unavailable("the node lags behind what the market has taken of the chain", code="node-lags")
 
     async def _check_unknown(self, name: OrderHash) -> None:
-        """Before anything is read of the chain; the turn looks again."""
-        known = self.book.get(name)
-        if known is not None:
-            is_live = known.is_open
-        else:
-            status = await self._statuses.ask(name)
-            is_live = status is not None and status is not Status.DEAD
-        if is_live:
+        """Raise the refusal of an order that is stored and not dead, whether or not it is in the book."""
+        known = await asyncio.to_thread(self.storage.known, self.chain_id, [name])
+        if name in known and known[name].status is not Status.DEAD:
             raise forbidden("order already published")
-
-    async def _look_up(self, names: Sequence[OrderHash]) -> list[Status | None]:
-        known = await asyncio.to_thread(self.storage.known, self.chain_id, names)
-        return [known[name].status if name in known else None for name in names]
 
     def _take_order(
         self,
