@@ -58,7 +58,7 @@ class Session:
             try:
                 assert self.ready.wait(30), "the parts did not become ready"
                 script(self)
-            except BaseException as problem:
+            except BaseException as problem:  # noqa: BLE001  raised again by the test's own thread
                 problems.append(problem)
             finally:
                 self.runner.stop()

@@ -154,7 +154,7 @@ class Flight:
         """Write records down. Raises JournalFailed, which ends the sender: what is on disk is not known."""
         try:
             await self._journal.put(*records)
-        except Exception as problem:
+        except Exception as problem:  # whatever it was
             raise JournalFailed(problem) from problem
 
     def unsigned(self, request: TxRequest, fees: Fees, limit: int) -> TxRecord:

@@ -228,7 +228,7 @@ class Heads:
                     log.warning("no heads from the node: %s", problem)
                 self._trouble = problem
                 head = None
-            except Exception as problem:
+            except Exception as problem:  # a bug of ours must not leave the readers waiting for ever
                 log.exception("the heads stop")
                 await self._end(InvariantBroken(f"the heads broke: {problem!r}"))
                 return

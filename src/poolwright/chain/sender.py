@@ -200,7 +200,7 @@ class TxSender:
         except PoolwrightError as problem:
             log.error("the transaction sender stops: %s", problem)
             self._fail(problem)
-        except Exception as problem:
+        except Exception as problem:  # a bug of ours must not leave anybody waiting for ever
             log.exception("the transaction sender stops")
             self._fail(InvariantBroken(f"the transaction sender broke: {problem!r}"))
 

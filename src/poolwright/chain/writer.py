@@ -76,7 +76,7 @@ class Writer:
             except asyncio.CancelledError:
                 _refuse(together, self._ended or Unavailable("the writer was stopped", code="sender-closed"))
                 raise
-            except Exception as problem:
+            except Exception as problem:  # JournalFailed, or a bug of ours: nobody waits for ever
                 _refuse(together, problem)
                 raise
 

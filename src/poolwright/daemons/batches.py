@@ -92,7 +92,7 @@ class Batches:
         together = self._waiting.pop(submission)
         try:
             await self._send(submission, together)
-        except Exception as problem:  # for those who wait to decide about
+        except Exception as problem:  # noqa: BLE001  for those who wait to decide about
             _fail(together, problem)
         except asyncio.CancelledError:
             for waiting in together:

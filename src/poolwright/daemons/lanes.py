@@ -125,7 +125,7 @@ class Lanes(Generic[Event, Effect]):
         started = time.monotonic()
         try:
             outcome, events = await self._outcome(effect_id, effect)
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001  a bug of ours stops its task and no other
             error = problem if isinstance(problem, InvariantBroken) else _bug(effect_id, effect, problem)
             self._observer.carried_out(kind, outcome="broken", seconds=time.monotonic() - started)
             await self._broken(effect, error)

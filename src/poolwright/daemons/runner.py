@@ -214,7 +214,7 @@ class Runner(Generic[State, Event, Effect]):
             while (batch := await self._next_batch()) is not None:
                 await self._take_turn(batch)
             await self._keep_snapshot()
-        except Exception as problem:
+        except Exception as problem:  # told here, because whoever awaits this may be gone
             log.critical("mind stopped", mind=self._mind.name, reason=str(problem), exc_info=problem)
             raise
         finally:

@@ -50,7 +50,7 @@ class Together(Generic[Q, A]):
                 for (_, future), answer in zip(waiting, answers, strict=True):
                     if not future.done():  # somebody still waits
                         future.set_result(answer)
-            except Exception as problem:  # each who asked hears of it, a bug of ours included
+            except Exception as problem:  # noqa: BLE001  whoever asked hears of it, also of a bug
                 for _, future in waiting:
                     if not future.done():
                         future.set_exception(problem)

@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Table, bindparam, case, delete, func, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from poolwright.market.rows import (
     PARTY_COLUMNS,
@@ -57,6 +58,8 @@ KEPT_BLOCKS: Final = 1_000
 """Blocks that were passed, beside the first: how far a reorganisation can be followed in small steps."""
 PRUNED_EVERY: Final = 1_000
 """Numbers of changes."""
+UNFIT: Final = (OverflowError, ValueError)
+"""What drivers raise for values that cannot even be brought into the database's form."""
 
 
 class Deposed(Unavailable):
@@ -87,20 +90,22 @@ class Turn:
     @classmethod
     def begin(cls, storage: Storage, chain_id: int, *, after: int, names: Iterable[OrderHash] = ()) -> Turn:
         """Wait for the lock and take it; look up these orders. Raises StorageFailed."""
-        connection = None
         try:
             connection = storage.connect()
-            row = connection.execute(
-                select(CURSORS).where(CURSORS.c.chain_id == chain_id).with_for_update()
-            ).one()
-            changes = []
-            if row.number > after:
-                changes = changes_after(connection, chain_id, after, KEPT_CHANGES)
-            return cls(storage, connection, row, changes, known_orders(connection, chain_id, list(names)))
-        except Exception as problem:
-            if connection is not None:
+            try:
+                row = connection.execute(
+                    select(CURSORS).where(CURSORS.c.chain_id == chain_id).with_for_update()
+                ).one()
+                changes = []
+                if row.number > after:
+                    changes = changes_after(connection, chain_id, after, KEPT_CHANGES)
+                known = known_orders(connection, chain_id, list(names))
+            except BaseException:
                 connection.close()
+                raise
+        except SQLAlchemyError as problem:
             raise storage_failed("lock a chain in", problem) from problem
+        return cls(storage, connection, row, changes, known)
 
     def abandon(self) -> None:
         """Let go of the lock; nothing is written."""
@@ -110,7 +115,7 @@ class Turn:
         """What was found on the chain above this block. Raises StorageFailed."""
         try:
             return _stale(self._connection, self._chain_id, above)
-        except Exception as problem:
+        except SQLAlchemyError as problem:
             raise storage_failed("read", problem) from problem
 
     def write(self, commit: Commit) -> None:
@@ -120,16 +125,16 @@ class Turn:
         database was lost while it committed, and only its tables tell what became of it.
         """
         try:
-            self._store(commit)
-        except Exception as problem:
-            self._connection.close()
-            raise storage_failed("write to", problem) from problem
-        try:
-            self._connection.commit()
-        except Exception as problem:
-            failure = storage_failed("commit to", problem)
-            failure.code = "storage-unknown"
-            raise failure from problem
+            try:
+                self._store(commit)
+            except (SQLAlchemyError, *UNFIT) as problem:
+                raise storage_failed("write to", problem) from problem
+            try:
+                self._connection.commit()
+            except SQLAlchemyError as problem:
+                failure = storage_failed("commit to", problem)
+                failure.code = "storage-unknown"
+                raise failure from problem
         finally:
             self._connection.close()
 

@@ -154,7 +154,7 @@ class _Writer(GroupWriter):
             return [self.lose(problem.got) for _ in changes]
         except psycopg.Error as problem:
             return [explain(problem, self._store) for _ in changes]
-        except Exception as problem:  # a bug of ours must not leave the callers waiting for ever
+        except Exception as problem:  # noqa: BLE001  a bug of ours must not leave callers waiting for ever
             return [
                 InvariantBroken(f"store {self._store}: {problem!r}", code="store-writer") for _ in changes
             ]

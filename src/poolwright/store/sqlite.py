@@ -111,7 +111,7 @@ class _Writer(GroupWriter):
         except sqlite3.Error as problem:
             self._undo(before)
             return [explain(problem, self._path) for _ in changes]  # one each: a traceback is not shared
-        except Exception as problem:  # a bug of ours must not leave the callers waiting for ever
+        except Exception as problem:  # noqa: BLE001  a bug of ours must not leave callers waiting for ever
             self._undo(before)
             return [InvariantBroken(f"store {self._path}: {problem!r}", code="store-writer") for _ in changes]
         return answers

@@ -214,7 +214,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
     def run() -> None:
         try:
             outcome: tuple[str, Any] = ("set_result", work())
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001  raised again where it is awaited
             outcome = ("set_exception", problem)
         with suppress(RuntimeError):  # the command has ended meanwhile
             loop.call_soon_threadsafe(settle, *outcome)

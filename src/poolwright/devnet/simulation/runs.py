@@ -61,7 +61,7 @@ def play(
     failure: Exception | None = None
     try:
         world.run()
-    except Exception as problem:  # whatever broke is the finding
+    except Exception as problem:  # noqa: BLE001  whatever broke is the finding
         failure = problem
     tasks, completed, seized = world.checks.count()
     return Outcome(
