@@ -67,13 +67,18 @@ class SchedulerHands:
         results_url: str,
         chain_now: Callable[[], Timestamp],
         head_now: Callable[[], Timestamp],
+        is_wanted: Callable[[Effect], bool],
     ) -> None:
-        """`chain_now` dates events, by the logs that the mind knows; `head_now` judges what is possible."""
+        """`chain_now` dates events, by the logs that the mind knows; `head_now` judges what is possible.
+
+        `is_wanted`: whether the mind still wants an effect (`Mind.is_wanted`).
+        """
         self._batches = Batches(hub, hub_address, sender, head_now)
         self._mailboxes = mailboxes
         self._http = http
         self._results_url = results_url
         self._chain_now = chain_now
+        self._is_wanted = is_wanted
 
     def lane_of(self, effect: Effect) -> str:
         match effect:
@@ -111,8 +116,10 @@ class SchedulerHands:
         while True:
             try:
                 failure = await self._batches.submit(effect)
-            except OverBudget:  # the chain is looked at again before the next try: that ends it at last
+            except OverBudget as problem:
                 await asyncio.sleep(HELD_SECONDS)
+                if not self._is_wanted(effect):
+                    return [submission_failed(effect, str(problem), self._chain_now())]
             else:
                 return [submission_failed(effect, failure, self._chain_now())] if failure else []
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from poolwright.daemons.mind import Step
 from poolwright.poco.types import Timestamp, WorkerAddress
 from poolwright.scheduler import effects, events, invariants, pool
+from poolwright.scheduler import task as tasks
 from poolwright.scheduler.pool import Pool, Worker
 from poolwright.scheduler.standing import DEFAULT_RULES, Rules
 from poolwright.scheduler.task import Task
@@ -45,8 +46,14 @@ class SchedulerMind:
         return Step(state, result.effects, result.ignored)
 
     def is_wanted(self, state: Pool, effect: effects.Effect) -> bool:
-        """All of them: the hands see on the chain what has become needless, a worker by its own journal."""
-        return True
+        """Whether a transaction is still to come; it may have waited for cheap gas until it was too late.
+
+        Everything else is: a worker sees by its own journal what has become needless.
+        """
+        if not isinstance(effect, effects.Submit):
+            return True
+        task = state.tasks.get(effect.task_id)
+        return task is not None and tasks.is_wanted(task, effect, state.now)
 
     def next_deadline(self, state: Pool) -> Timestamp | None:
         return pool.next_deadline(state)

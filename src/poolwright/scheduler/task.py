@@ -740,6 +740,14 @@ def _wanted(task: Task, now: Timestamp) -> Submission | None:
     return None
 
 
+def is_wanted(task: Task, submit: Submit, now: Timestamp) -> bool:
+    """Whether a transaction that was asked for is still the one in flight, and would still help."""
+    if task.in_flight != InFlight(submission=submit.submission, attempt=submit.attempt):
+        return False
+    wanted = _wanted(task, now)
+    return wanted is not None and _is_awaited(task, wanted)
+
+
 def _is_awaited(task: Task, wanted: Submission) -> bool:
     """Whether the transaction in flight is the wanted one, or does the same on its way."""
     if task.in_flight is None:

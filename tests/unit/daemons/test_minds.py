@@ -11,6 +11,8 @@ from factories import (
     BOB,
     DIGEST,
     START,
+    TIMEREF,
+    claimed,
     computed,
     connected,
     consensus_reached,
@@ -126,3 +128,21 @@ def test_worker_has_no_deadline_to_tick_for() -> None:
     assert mind.next_deadline(mind.initial()) is None
     with pytest.raises(InvariantBroken):
         mind.tick(AT)
+
+
+def test_a_transaction_is_wanted_while_it_is_in_flight_and_still_of_use() -> None:
+    """It may have waited for cheap gas: initialized past the contributions' deadline, a task is of no use."""
+    mind, deal = SchedulerMind(), deal_terms()
+    pool = mind.initial()
+    [initialize] = mind.step(pool, deal_matched(deal)).effects
+    assert mind.is_wanted(pool, initialize)
+
+    mind.step(pool, tick(START + 7 * TIMEREF))
+    assert not mind.is_wanted(pool, initialize)
+
+    [claim] = mind.step(pool, tick(START + 10 * TIMEREF)).effects
+    assert mind.is_wanted(pool, claim)
+    mind.step(pool, initialized(task_of(deal)))
+    assert mind.is_wanted(pool, claim)
+    mind.step(pool, claimed(task_of(deal)))
+    assert not mind.is_wanted(pool, claim)
