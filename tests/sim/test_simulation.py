@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from poolwright.chain.budget import FeeLimits
+from poolwright.daemons.submissions import members_of
 from poolwright.devnet.simulation.__main__ import main
 from poolwright.devnet.simulation.chain import CONFIRMATIONS
 from poolwright.devnet.simulation.faults import RANGES, Faults, drawn
@@ -17,6 +19,7 @@ from poolwright.devnet.simulation.runs import Outcome, play, play_all, shrunk, t
 from poolwright.devnet.simulation.story import ALL_MOVES, Coverage
 from poolwright.devnet.simulation.world import DealPlan, Size, World, plans
 from poolwright.poco.tags import NO_TAG
+from poolwright.poco.types import Wei
 from poolwright.wire.statuses import MOVES, Mover, ReplicateStatus
 
 CORPUS = [
@@ -75,6 +78,35 @@ def test_reorgs_of_every_depth_up_to_the_confirmations_are_met() -> None:
     world.run()
 
     assert set(world.chain.depths) == set(range(1, CONFIRMATIONS + 1))
+
+
+def test_tasks_of_a_bag_share_transactions() -> None:
+    size = Size(workers=4, deals=3, seconds=60)
+    deals = tuple(replace(deal, tasks=5, tag=NO_TAG) for deal in plans(5, size, Faults()))
+    world = World(5, Faults(), size, deals)
+
+    world.run()
+
+    mined = [tx for block in world.chain.blocks for tx in block.txs]
+    sizes = [len(members_of(tx.data)) for tx in mined if tx.key.startswith("INITIALIZE")]
+    assert sum(max(size, 1) for size in sizes) == 15
+    assert len(sizes) < 15
+    assert max(sizes) > 1
+
+
+def test_a_limit_on_fees_holds_what_may_wait_until_the_hour_is_over() -> None:
+    """Ten transactions an hour for 25 tasks: so many are initialized, and the others claimed at the end."""
+    size = Size(workers=4, deals=5, seconds=60)
+    deals = tuple(replace(deal, tasks=5, tag=NO_TAG) for deal in plans(5, size, Faults()))
+    world = World(5, Faults(), size, deals)
+    world.scheduler.set_limits(FeeLimits(per_hour=Wei(10)))
+
+    world.run()
+
+    mined = [tx for block in world.chain.blocks for tx in block.txs if tx.data or "FINALIZE" in tx.key]
+    assert sum(tx.cost for tx in mined if tx.key.startswith("INITIALIZE:") or "E_ARRAY" in tx.key) == 10
+    assert sum(tx.cost for tx in mined if "AND_CLAIM" in tx.key) == 15
+    assert not any(tx.revert for tx in mined)
 
 
 def test_another_seed_tells_another_story() -> None:

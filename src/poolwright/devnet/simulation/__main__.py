@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
+
+import structlog
 
 from poolwright.devnet.simulation.faults import Faults
 from poolwright.devnet.simulation.runs import play_all
@@ -29,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--deals", type=int, default=8, help="with --workers: so many deals (default 8)")
     parser.add_argument("--hours", type=float, default=0.25, help="with --workers: hours of deals")
     options = parser.parse_args(arguments)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     seeds = (
         [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
     )

@@ -6,18 +6,19 @@ block or, when the node is behind, of an older one, and now and then it does not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from poolwright.chain.budget import Priority
 from poolwright.devnet.simulation.clock import SECOND, Action, Clock
 from poolwright.devnet.simulation.faults import Chance
 from poolwright.poco import events
 from poolwright.poco.errors import PeerError, Unavailable
 from poolwright.poco.journal import SnapshotId
 from poolwright.poco.keccak import keccak
-from poolwright.poco.model import NO_TASK, Call, Emitted, Poco
-from poolwright.poco.records import Account, Contribution, OnchainTask
+from poolwright.poco.model import Call, Emitted, Poco
+from poolwright.poco.records import NO_TASK, Account, Contribution, OnchainTask
 from poolwright.poco.revert import Revert
 from poolwright.poco.types import (
     Address,
@@ -50,7 +51,12 @@ class Tx:
     sender: Address
     run: Run
     nonce: int | None = None
-    task_id: TaskId | None = None
+    data: bytes = b""
+    """Its call data, of those that are for many tasks: they say for which."""
+    cost: Wei = TX_COST
+    """What it takes from its wallet."""
+    priority: Priority = Priority.ORDINARY
+    """What a limit on fees means for it."""
     tx_hash: TxHash = field(init=False)
     not_before: int = 0
     is_underpriced: bool = False
@@ -83,6 +89,8 @@ class Chain:
         self.nonces: dict[Address, int] = {}
         """The next nonce of each wallet."""
         self.coins: dict[Address, int] = {}
+        self.gas_price = TX_COST
+        """What a transaction costs that looks at the price before it is sent."""
         self.followers: list[Action] = []
         """Told of every block, before those who wait for the next one."""
         self.depths: list[int] = []
@@ -192,9 +200,9 @@ class Chain:
         number = block.stamp.number
         if tx.nonce is not None:
             self.nonces[tx.sender] = tx.nonce + 1
-            self.coins[tx.sender] = self.coins.get(tx.sender, 0) - TX_COST
+            self.coins[tx.sender] = self.coins.get(tx.sender, 0) - tx.cost
             if tx.key != "taker" and self._chance.hits("taken_nonces"):
-                tx.taker = Tx(key="taker", sender=tx.sender, run=nothing, nonce=tx.nonce)
+                tx.taker = Tx(key="taker", sender=tx.sender, run=nothing, nonce=tx.nonce, cost=tx.cost)
                 tx = tx.taker
         tx.mined_in, tx.revert = number, None
         block.txs.append(tx)
@@ -248,7 +256,7 @@ class Chain:
     def _unmine(self, tx: Tx) -> None:
         if tx.nonce is not None:
             self.nonces[tx.sender] = tx.nonce
-            self.coins[tx.sender] += TX_COST
+            self.coins[tx.sender] += tx.cost
         tx.mined_in = tx.revert = None
         if self._chance.of("reorged").random() < 0.3:
             tx.not_before = len(self.blocks) + self._chance.of("reorged").randint(1, 6)
@@ -277,11 +285,15 @@ class Node:
         return self._chain.stamp(self._confirmed)
 
     def task(self, task_id: TaskId) -> OnchainTask:
+        return self.tasks([task_id])[0]
+
+    def tasks(self, task_ids: Sequence[TaskId]) -> list[OnchainTask]:
+        """Asked for at once, answered from one block."""
         self.ask()
         if self._chance.hits("rpc_stale"):
-            behind = self._chance.of("lag").randint(1, 3)
-            return self._chain.task_at(task_id, len(self._chain.blocks) - behind)
-        return self._chain.poco.task(task_id)
+            number = len(self._chain.blocks) - self._chance.of("lag").randint(1, 3)
+            return [self._chain.task_at(task_id, number) for task_id in task_ids]
+        return [self._chain.poco.task(task_id) for task_id in task_ids]
 
     def contribution(self, task_id: TaskId, worker: Address) -> Contribution:
         self.ask()

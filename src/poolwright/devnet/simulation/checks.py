@@ -15,11 +15,12 @@ Not here: secrets (I4), of which the simulation has none, and the market's order
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from poolwright.devnet.simulation.chain import CONFIRMATIONS, Chain, Tx
+from poolwright.chain.budget import HOUR_SECONDS, MINUTE_SECONDS, Priority
+from poolwright.devnet.simulation.chain import CONFIRMATIONS, Block, Chain, Tx
 from poolwright.devnet.simulation.pool import SchedulerProcess
 from poolwright.devnet.simulation.story import Story
 from poolwright.devnet.simulation.worker import WorkerProcess
@@ -52,6 +53,9 @@ STEPS_A_TASK: Final = 10
 """More steps between them for each task that the pool keeps: what a check costs grows with them."""
 CONTAINER_SECONDS: Final = 60
 """Longest time that a container may stand after its attempt has ended, on a worker that runs."""
+
+FEE_SECONDS: Final = HOUR_SECONDS - MINUTE_SECONDS
+"""The span for which the limit per hour is exact: fees are kept by the minute."""
 
 _ENDS: Final = (hub_events.TaskFinalize, hub_events.TaskClaimed)
 _PHASES: Final = {
@@ -93,6 +97,8 @@ class Checks:
         """Up to which block the chain's facts have been looked at."""
         self._counts: Counter[tuple[str, TaskId, Address]] = Counter()
         self._deadlines: dict[TaskId, Timestamp] = {}
+        self._fees: deque[tuple[Timestamp, int]] = deque()
+        """What ordinary transactions of the scheduler have cost within the hour."""
         self._leftovers: dict[tuple[str, TaskId], int] = {}
         """Containers without an attempt, and since when."""
 
@@ -100,6 +106,7 @@ class Checks:
         """The scheduler has lost its disk: what it will know of replicates begins again."""
         self._seen.clear()
         self._known.clear()
+        self._fees.clear()
 
     # --- after each step ----------------------------------------------------------------------------------
 
@@ -107,6 +114,7 @@ class Checks:
         self._steps += 1
         self._asked.update((one.task_id, one.worker) for one in effects if isinstance(one, TellWorkerStart))
         self._check_fact(event)
+        self._check_held(pool, effects)
         for task in self._touched(pool, event):
             self._count_moves(task, event)
             is_awaited = task.is_ended or task.in_flight is not None or task.setback is not None
@@ -126,6 +134,12 @@ class Checks:
             raise AssertionError(f"{event}: block {ref.block} is not confirmed")
         if all(tx.tx_hash != ref.tx_hash for tx in blocks[ref.block - 1].txs):
             raise AssertionError(f"{event}: no such transaction in block {ref.block}")
+
+    def _check_held(self, pool: Pool, effects: Sequence[Effect]) -> None:
+        """Who is drained, barred or in quarantine gets no new work."""
+        for effect in effects:
+            if isinstance(effect, TellWorkerStart) and pool.workers[effect.worker].standing.is_held:
+                raise AssertionError(f"task {effect.task_id}: {effect.worker} is held and gets new work")
 
     def _touched(self, pool: Pool, event: PoolEvent) -> Iterator[Task]:
         """The tasks that an event has moved, of those that it can have moved."""
@@ -168,6 +182,7 @@ class Checks:
                 event = decode_log(log)
                 if event is not None:
                     self._audit(event, block.stamp.timestamp)
+            self._check_fees(block)
         self._audited = max(confirmed, 0)
         self._check_containers()
 
@@ -188,6 +203,18 @@ class Checks:
                 self._count("payment", TaskId(ref), paid)
             case _:
                 pass
+
+    def _check_fees(self, block: Block) -> None:
+        """The breaker: what may wait has cost no more in an hour than the operator's limit."""
+        journal, limit = self._scheduler.disk.journal, self._scheduler.policy.fees.per_hour
+        for tx in block.txs:
+            if tx.priority is Priority.ORDINARY and journal.get(tx.key) is tx and tx.data:
+                self._fees.append((block.stamp.timestamp, tx.cost))
+        while self._fees and self._fees[0][0] <= block.stamp.timestamp - FEE_SECONDS:
+            self._fees.popleft()
+        spent = sum(cost for _, cost in self._fees)
+        if limit is not None and spent > limit:
+            raise AssertionError(f"fees: expected at most {limit} wei in an hour, got {spent}")
 
     def _count(self, what: str, task_id: TaskId, who: Address) -> None:
         self._counts[what, task_id, who] += 1

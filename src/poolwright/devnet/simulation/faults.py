@@ -105,6 +105,14 @@ class Faults:
     moved_stakes: float = 0.0
     """Per worker and hour: its owner takes the stake away, and brings it back later."""
 
+    # Added later, here so that the draws of those above stay as they are
+    full_folders: float = 0.0
+    """Per worker and hour: its tasks' folders take nothing for up to half an hour, its journal does."""
+    gas_spikes: float = 0.0
+    """Per hour: gas costs up to forty times as much, for up to twenty minutes."""
+    operator_words: float = 0.0
+    """Per hour: he drains a worker, bars it, or takes that back."""
+
 
 RANGES: Final[dict[str, float]] = {
     "cuts": 20.0,
@@ -152,6 +160,9 @@ RANGES: Final[dict[str, float]] = {
     "repository_outages": 2.0,
     "lost_uploads": 0.3,
     "moved_stakes": 1.0,
+    "full_folders": 4.0,
+    "gas_spikes": 4.0,
+    "operator_words": 6.0,
 }
 """The highest rate that is drawn of each kind."""
 
@@ -172,6 +183,7 @@ THEMES: Final[tuple[dict[str, float], ...]] = (
         "torn_messages": 0.03,
     },
     {"missing_images": 0.3, "missing_data": 0.5, "scheduler_crashes": 20.0, "rpc_slow": 0.3, "twins": 0.3},
+    {"missing_images": 0.2, "missing_data": 0.3, "crashing_apps": 0.4, "full_folders": 12.0},
     # Nothing that is said can be relied upon.
     {"babblers": 0.8, "slow_messages": 0.2, "partitions": 4.0, "missing_data": 0.3, "slow_workers": 0.3},
     {

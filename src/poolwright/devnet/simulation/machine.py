@@ -72,6 +72,8 @@ class Machine:
         self.images: set[str] = set()
         self.containers: dict[TaskId, Container] = {}
         self.folders: dict[TaskId, Result] = {}
+        self.full_until = 0
+        """Until when the folders take nothing, unless the faults end before."""
         self._clock = clock
 
     def run(self, task_id: TaskId, milliseconds: int, limit: int) -> Container:

@@ -7,24 +7,26 @@ they are functions of values, they are the same functions.
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, TypeVar, assert_never, cast
 
+from poolwright.chain.budget import FeeBudget, FeeLimits, OverBudget
 from poolwright.chain.logs import LogBatch
-from poolwright.chain.outcomes import OutOfGas, TxReverted
 from poolwright.chain.reads import HubReader
 from poolwright.chain.wallet import Wallet
 from poolwright.daemons import sessions
 from poolwright.daemons.chain_watch import ChainWatch
 from poolwright.daemons.scheduler_hands import (
+    HELD_SECONDS,
     LANES,
     RESULTS_LANE,
     instruction_of,
     tx_lane_of,
 )
 from poolwright.daemons.scheduler_mind import SchedulerMind
-from poolwright.daemons.submissions import is_satisfied, obstacle_to
-from poolwright.devnet.simulation.chain import Chain, Run
+from poolwright.devnet.simulation.aio import VirtualLoop
+from poolwright.devnet.simulation.chain import Chain
 from poolwright.devnet.simulation.clock import SECOND
 from poolwright.devnet.simulation.links import (
     HEARTBEAT_SECONDS,
@@ -35,13 +37,15 @@ from poolwright.devnet.simulation.links import (
 from poolwright.devnet.simulation.process import Disk, Process, Work
 from poolwright.devnet.simulation.repository import Repository
 from poolwright.devnet.simulation.sender import Sender
+from poolwright.devnet.simulation.transactions import batches_of
 from poolwright.poco import consensus
 from poolwright.poco.errors import InvariantBroken, PoolwrightError
-from poolwright.poco.model import Call, Emitted, Poco
 from poolwright.poco.records import Category, Deal
 from poolwright.poco.types import Address, BlockStamp, DealId, Hash32, WorkerAddress
 from poolwright.scheduler.effects import Effect, Submission, Submit, TellWorker, VerifyUpload
 from poolwright.scheduler.events import (
+    OperatorEvent,
+    OperatorSetRules,
     PoolEvent,
     WorkerConnected,
     WorkerReported,
@@ -49,10 +53,20 @@ from poolwright.scheduler.events import (
 )
 from poolwright.scheduler.outcomes import given_up, submission_failed, upload_checked
 from poolwright.scheduler.pool import Pool
+from poolwright.scheduler.standing import Rules
 from poolwright.wire.messages import Confirm, Heartbeat, Hello, Instructed, Reported, Welcome, WorkerMessage
 from poolwright.wire.uploads import result_link
 
 RESULTS_URL: Final = "http://results"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The operator's settings."""
+
+    contribute_and_finalize: bool
+    rules: Rules
+    fees: FeeLimits
 
 
 class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
@@ -67,7 +81,7 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
         workerpool: Address,
         repository: Repository,
         observer: Observer,
-        contribute_and_finalize: bool,
+        policy: Policy,
         **parts: Any,  # those of Process
     ) -> None:
         super().__init__("scheduler", SchedulerMind(), disk, **parts)
@@ -76,27 +90,29 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
         self._wallet = wallet
         self._repository = repository
         self._observer = observer
-        self._contribute_and_finalize = contribute_and_finalize
+        self.policy = policy
         self._sessions: dict[WorkerAddress, Connection] = {}
         self._heard: dict[WorkerAddress, int] = {}
         """When each worker that is not silent was last heard."""
         self._letters: dict[str, Letters[TellWorker]] = {}
         hub = cast("HubReader", _Hub(chain))
         self._watch = ChainWatch(hub, workerpool, lambda task_id: self.state.tasks.get(task_id))
-        self._sender = self._new_sender()
+        self._begin_life()
         chain.followers.append(self._follow)
 
     # --- life ---------------------------------------------------------------------------------------------
 
     def woken(self) -> None:
-        self._sender = self._new_sender()
+        self._begin_life()
         self._sender.resume()
+        self.command(OperatorSetRules(at=self.now(), rules=self.policy.rules))
         for worker in self.state.workers.values():
             if not worker.is_silent:
                 self._heard[worker.address] = self._clock.now
                 self._watch_silence(worker.address, SILENCE_SECONDS * SECOND)
 
     def ended(self) -> None:
+        self._loop.close()
         sessions, self._sessions = self._sessions, {}
         self._heard = {}
         self._letters = {}
@@ -119,9 +135,21 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
     def stepped(self, event: PoolEvent, effects: Sequence[Effect], ignored: str | None) -> None:
         self._observer.stepped(self.state, event, effects)
 
-    def _new_sender(self) -> Sender:
+    def _begin_life(self) -> None:
         address, journal = self._wallet.address, self.disk.journal
-        return Sender(self._chain, self.node, self.chance, address, journal, self.guarded)
+        budget = FeeBudget(self.policy.fees)
+        self._loop = VirtualLoop(self._clock)
+        self._sender = Sender(self._chain, self.node, self.chance, address, journal, self.guarded, budget)
+        self._batches = batches_of(self, self._chain, self.chance, self._sender, self._loop)
+
+    def command(self, event: OperatorEvent) -> None:
+        """The operator's word; a process that is down does not hear it."""
+        self.guarded(lambda: self.put(event))()
+
+    def set_limits(self, fees: FeeLimits) -> None:
+        """The operator sets other limits on fees."""
+        self.policy = replace(self.policy, fees=fees)
+        self._sender.budget.limits = fees
 
     # --- the chain ----------------------------------------------------------------------------------------
 
@@ -171,22 +199,17 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
         return [given_up(effect, error, self.now())]
 
     def _submit(self, effect: Submit) -> Work[PoolEvent]:
-        task = self.node.task(effect.task_id)
-        if is_satisfied(effect.submission, task):
-            return []
-        obstacle = obstacle_to(effect.submission, task, self.now())
-        if obstacle:
-            return [submission_failed(effect, obstacle, self.now())]
-        key = f"{effect.submission}:{effect.task_id}:{effect.attempt}"
         if effect.submission is not Submission.FINALIZE and self.chance.hits("front_runs"):
             self._observer.front_run(effect)
-        try:
-            yield from self._sender.submit(key, call_of(effect), effect.task_id, self.die_at_effect)
-        except (TxReverted, OutOfGas) as problem:
-            if is_satisfied(effect.submission, self.node.task(effect.task_id)):
-                return []
-            return [submission_failed(effect, str(problem), self.now())]
-        return []
+        while True:
+            try:
+                failure = yield from self._loop.outcome(self._batches.submit(effect))
+            except OverBudget as problem:
+                yield self.pause(int(HELD_SECONDS * SECOND))
+                if not self.is_wanted(effect):
+                    return [submission_failed(effect, str(problem), self.now())]
+            else:
+                return [submission_failed(effect, failure, self.now())] if failure else []
 
     def _verify(self, effect: VerifyUpload) -> Work[PoolEvent]:
         at = self.now()
@@ -282,7 +305,9 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
             self._send(link, number, effect)
 
     def _send(self, link: Connection, number: int, effect: TellWorker) -> None:
-        told = instruction_of(effect, self._wallet, contribute_and_finalize=self._contribute_and_finalize)
+        told = instruction_of(
+            effect, self._wallet, contribute_and_finalize=self.policy.contribute_and_finalize
+        )
         link.to_worker(Instructed(sequence=number, instruction=told))
 
     def _confirm(self, worker: WorkerAddress, upto: int) -> None:
@@ -351,27 +376,6 @@ def finished(work: Coroutine[Any, Any, T]) -> T:
         value: T = result.value
         return value
     raise InvariantBroken("a coroutine of the simulation waited")
-
-
-def call_of(effect: Submit) -> Run:
-    """The operation of the model that `submissions.calldata` calls on the chain."""
-
-    def run(poco: Poco, call: Call) -> tuple[Emitted, ...]:
-        match effect.submission:
-            case Submission.INITIALIZE:
-                return poco.initialize(call, effect.deal_id, effect.index)
-            case Submission.FINALIZE:
-                return poco.finalize(call, effect.task_id, effect.results.encode(), effect.callback)
-            case Submission.REOPEN:
-                return poco.reopen(call, effect.task_id)
-            case Submission.CLAIM:
-                return poco.claim(call, effect.task_id)
-            case Submission.INITIALIZE_AND_CLAIM:
-                return poco.initialize_and_claim_array(call, [effect.deal_id], [effect.index])
-            case _:
-                assert_never(effect.submission)
-
-    return run
 
 
 def facts(pool: Pool) -> object:

@@ -129,6 +129,10 @@ class Process(Generic[State, Event, Effect]):
     def ended(self) -> None:
         """The process was killed."""
 
+    def is_wanted(self, effect: Effect) -> bool:
+        """Whether the mind still wants it."""
+        return self._mind.is_wanted(self.state, effect)
+
     def compare(self, restored: State, lost: State) -> bool:
         """Whether a restored state is the one that was lost."""
         raise NotImplementedError
@@ -277,7 +281,7 @@ class Process(Generic[State, Event, Effect]):
 
     def _start_on(self, lane: str, effect_id: int, effect: Effect) -> None:
         """Begin, or drop what nobody wants any more."""
-        if self._mind.is_wanted(self.state, effect):
+        if self.is_wanted(effect):
             self._begin(lane, effect_id, effect, 1)
         else:
             self._finish(lane, effect_id, ())
@@ -293,7 +297,7 @@ class Process(Generic[State, Event, Effect]):
         except StopIteration as outcome:
             self._finish(lane, effect_id, outcome.value)
         except Unavailable as problem:
-            if attempt >= RETRIES.attempts or not self._mind.is_wanted(self.state, effect):
+            if attempt >= RETRIES.attempts or not self.is_wanted(effect):
                 self._finish(lane, effect_id, self.gave_up(effect, problem))
                 return
             error, ends_at = problem, self._clock.now + int(RETRIES.pause(attempt) * SECOND)
@@ -311,7 +315,7 @@ class Process(Generic[State, Event, Effect]):
         """Wait for the next try, and give up at the next look once nobody wants it any more."""
 
         def look() -> None:
-            if not self._mind.is_wanted(self.state, effect):
+            if not self.is_wanted(effect):
                 self._finish(lane, effect_id, self.gave_up(effect, error))
             elif self._clock.now >= ends_at:
                 self._begin(lane, effect_id, effect, attempt + 1)

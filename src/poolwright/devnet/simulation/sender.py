@@ -6,16 +6,17 @@ what lost its nonce to another program gets a new one, and an outcome counts onl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Final
 
+from poolwright.chain.budget import FeeBudget, Priority
 from poolwright.chain.outcomes import OutOfGas, TxReverted
 from poolwright.chain.tx_rules import Patience
 from poolwright.devnet.simulation.chain import BLOCK_SECONDS, TX_COST, Chain, Node, Run, Tx, nothing
 from poolwright.devnet.simulation.clock import Action
 from poolwright.devnet.simulation.faults import Chance
 from poolwright.poco.revert import Revert
-from poolwright.poco.types import Address, TaskId, Wei
+from poolwright.poco.types import Address, Wei
 
 Wait = Callable[[Action], None]
 """What a process's hands wait for: called with what to do when it has come."""
@@ -34,6 +35,7 @@ class Sender:
         address: Address,
         journal: dict[str, Tx],
         guarded: Callable[[Action], Action],
+        budget: FeeBudget | None = None,
     ) -> None:
         self._chain = chain
         self._node = node
@@ -41,6 +43,7 @@ class Sender:
         self._address = address
         self._journal = journal
         self._guarded = guarded
+        self.budget: Final = budget or FeeBudget()
         self._sent_at: dict[str, int] = {}
         """The block at which each was last broadcast, by this process."""
         self._watched: dict[str, None] = {}
@@ -49,13 +52,22 @@ class Sender:
     def resume(self) -> None:
         """After a restart: watch over everything that was sent and is not through."""
         for key, tx in self._journal.items():
-            if not self.is_confirmed(tx):
+            if self.is_confirmed(tx):
+                self._pay(tx)
+            else:
                 self._watch(key)
 
     def submit(
-        self, key: str, run: Run, task_id: TaskId, die: Callable[[], None]
+        self,
+        key: str,
+        run: Run,
+        die: Callable[[], None],
+        *,
+        data: bytes = b"",
+        priority: Priority = Priority.ORDINARY,
+        price: Wei = TX_COST,
     ) -> Generator[Wait, None, Tx]:
-        """See one key through to a confirmed block. Raises TxReverted, OutOfGas, Unavailable.
+        """See one key through to a confirmed block. Raises TxReverted, OutOfGas, OverBudget, Unavailable.
 
         `die` may end the process between the journal and the broadcast.
         """
@@ -65,10 +77,23 @@ class Sender:
                 self._chain.trial(self._address, run)
             except Revert as revert:
                 raise TxReverted(revert.explanation, key=key) from revert
+            in_flight = Wei(sum(tx.cost for tx in self.in_flight))
+            now = self._node.head().timestamp
+            held = self.budget.check(cost=price, in_flight=in_flight, priority=priority, now=now)
+            if held is not None:
+                raise held
             coins = self._chain.coins.get(self._address, 0)
-            if coins < TX_COST:
-                raise OutOfGas(Wei(coins), TX_COST, wallet=self._address)
-            tx = Tx(key=key, sender=self._address, run=run, nonce=self._next_nonce(), task_id=task_id)
+            if coins < price:
+                raise OutOfGas(Wei(coins), price, wallet=self._address)
+            tx = Tx(
+                key=key,
+                sender=self._address,
+                run=run,
+                nonce=self._next_nonce(),
+                data=data,
+                cost=price,
+                priority=priority,
+            )
             tx.is_underpriced = self._chance.hits("underpriced_txs")
             self._journal[key] = tx
             die()
@@ -84,6 +109,11 @@ class Sender:
     def is_confirmed(self, tx: Tx) -> bool:
         return tx.mined_in is not None and tx.mined_in <= self._node.head().number
 
+    @property
+    def in_flight(self) -> Iterator[Tx]:
+        """What was written down and is not confirmed."""
+        return (self._journal[key] for key in self._watched)
+
     def has_sent(self, key: str) -> bool:
         return key in self._journal
 
@@ -98,10 +128,16 @@ class Sender:
             for key in list(self._watched):
                 if self.is_confirmed(self._journal[key]):
                     del self._watched[key]
+                    self._pay(self._journal[key])
                 else:
                     self._look(self._journal[key])
         if self._watched:
             self._chain.next_block(self._guarded(self._look_at_all))
+
+    def _pay(self, tx: Tx) -> None:
+        """A confirmed block took its fee."""
+        if tx.mined_in is not None:
+            self.budget.add(self._chain.stamp(tx.mined_in).timestamp, tx.cost)
 
     def _look(self, tx: Tx) -> None:
         if tx.mined_in is not None:
@@ -123,8 +159,15 @@ class Sender:
 
     def _renew(self, old: Tx) -> None:
         """Its nonce is lost for good: the same call gets another one."""
-        nonce = self._next_nonce()
-        tx = Tx(key=old.key, sender=old.sender, run=old.run, nonce=nonce, task_id=old.task_id)
+        tx = Tx(
+            key=old.key,
+            sender=old.sender,
+            run=old.run,
+            nonce=self._next_nonce(),
+            data=old.data,
+            cost=old.cost,
+            priority=old.priority,
+        )
         self._journal[old.key] = tx
         self._broadcast(tx)
 

@@ -231,7 +231,7 @@ class WorkerHands:
         its_hash, seal = result_hash(start.task_id, digest), result_seal(self._address, start.task_id, digest)
         run = _contribution(contribution, its_hash, seal)
         key = f"twin at {start.task_id} at {self._clock.now}"
-        tx = Tx(key=key, sender=self._address, run=run, task_id=start.task_id)
+        tx = Tx(key=key, sender=self._address, run=run)
         wait = self._chance.of("twins").randint(0, 200) * SECOND
         self._clock.after(wait if wait > 60 * SECOND else 0, lambda: self._chain.send(tx))
 
@@ -362,7 +362,7 @@ class WorkerHands:
 
     def _mined(self, key: str, run: Run, task_id: TaskId) -> Work[Event]:
         try:
-            tx = yield from self._send_tx(key, run, task_id)
+            tx = yield from self._send_tx(key, run)
         except OutOfGas as problem:
             return [self._contribution_failed(task_id, S.OUT_OF_GAS, problem)]
         except TxReverted as problem:
@@ -390,7 +390,7 @@ class WorkerHands:
             return poco.reveal(call, task_id, digest)
 
         try:
-            tx = yield from self._send_tx(f"reveal:{task_id}", run, task_id)
+            tx = yield from self._send_tx(f"reveal:{task_id}", run)
         except OutOfGas as problem:
             return [RevealFailed(at=self._now(), task_id=task_id, status=S.OUT_OF_GAS, message=str(problem))]
         except TxReverted as problem:
@@ -404,8 +404,8 @@ class WorkerHands:
         block = self._chain.stamp(tx.mined_in or 1).number
         return [RevealMined(at=self._now(), task_id=task_id, tx_hash=tx.tx_hash, block=block)]
 
-    def _send_tx(self, key: str, run: Run, task_id: TaskId) -> Any:
-        tx: Tx = yield from self.sender.submit(key, run, task_id, self._process.die_at_effect)
+    def _send_tx(self, key: str, run: Run) -> Any:
+        tx: Tx = yield from self.sender.submit(key, run, self._process.die_at_effect)
         return tx
 
     def _contribution_failed(self, task_id: TaskId, status: ReplicateStatus, problem: Exception) -> Event:
@@ -447,8 +447,9 @@ class WorkerHands:
         return [TaskPurged(at=self._now(), task_id=effect.task_id)]
 
     def _write(self) -> None:
-        """Write to the task's folder. Raises Unavailable while the disk is full."""
-        if self._process.is_disk_full:
+        """Write to the task's folder. Raises Unavailable while its disk, or the whole machine's, is full."""
+        is_full = self._clock.now < self._machine.full_until and not self._chance.is_calm
+        if is_full or self._process.is_disk_full:
             raise Unavailable("the worker's folder", got="no space left on the device", code=DISK)
 
     def _takes(self, seconds: int) -> int:

@@ -13,16 +13,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
+from poolwright.chain.budget import FeeLimits
 from poolwright.chain.wallet import Wallet
-from poolwright.devnet.simulation.chain import GENESIS, Chain, Node, Tx
+from poolwright.daemons.submissions import calldata
+from poolwright.devnet.simulation.chain import GENESIS, TX_COST, Chain, Node, Tx
 from poolwright.devnet.simulation.checks import Checks
 from poolwright.devnet.simulation.clock import SECOND, Clock
 from poolwright.devnet.simulation.faults import Chance, Faults
 from poolwright.devnet.simulation.machine import App, Habits, Honesty, Machine
-from poolwright.devnet.simulation.pool import Observer, SchedulerProcess, call_of
+from poolwright.devnet.simulation.pool import Observer, Policy, SchedulerProcess
 from poolwright.devnet.simulation.process import Disk
 from poolwright.devnet.simulation.repository import Repository
 from poolwright.devnet.simulation.story import Story
+from poolwright.devnet.simulation.transactions import call_of
 from poolwright.devnet.simulation.worker import WorkerProcess
 from poolwright.poco.keccak import keccak
 from poolwright.poco.matching import Orders
@@ -37,10 +40,17 @@ from poolwright.poco.orders import (
 )
 from poolwright.poco.records import AppInfo, Category
 from poolwright.poco.tags import GPU, NO_TAG, SCONE, TEE, Tag
-from poolwright.poco.types import Address, Hash32, NRlc, Seconds, Timestamp, WorkerAddress
+from poolwright.poco.types import Address, Hash32, NRlc, Seconds, Timestamp, Wei, WorkerAddress
 from poolwright.scheduler.effects import Effect, Submission, Submit, identity
-from poolwright.scheduler.events import PoolEvent
+from poolwright.scheduler.events import (
+    OperatorAllowedWorker,
+    OperatorDrainedWorker,
+    OperatorEvent,
+    OperatorResumedWorker,
+    PoolEvent,
+)
 from poolwright.scheduler.pool import Pool
+from poolwright.scheduler.standing import Rules
 from poolwright.wire.statuses import MOVES, Mover, ReplicateStatus
 
 TIMEREFS: Final = (60, 120, 300)
@@ -140,7 +150,7 @@ class World(Observer):
             workerpool=self.pool_address,
             repository=self.repository,
             observer=self,
-            contribute_and_finalize=self.chance.of("policy").random() < 0.6,
+            policy=self._policy(),
             **self._parts(),
         )
         self.crew = [self._worker(number) for number in range(size.workers)]
@@ -167,8 +177,10 @@ class World(Observer):
         self.checks.at_the_end()
 
     def _calm_down(self) -> None:
-        """No more faults; whoever is dead, poor or alone comes back."""
+        """No more faults; whoever is dead, poor or alone comes back, and gas is cheap."""
         self.chance.is_calm = True
+        self.chain.gas_price = TX_COST
+        self.scheduler.set_limits(FeeLimits())
         for process in self.processes:
             self._revive(process)
 
@@ -190,6 +202,21 @@ class World(Observer):
             "chance": self.chance,
             "story": self.story,
         }
+
+    def _policy(self) -> Policy:
+        """How the operator runs the pool."""
+        draw = self.chance.of("policy")
+        at_once, has_limits = draw.random() < 0.6, draw.random() < 0.3
+        rules = Rules(
+            faults=draw.choice((0, 2, 3, 5)),
+            fault_window=Seconds(draw.choice((600, 3600))),
+            quarantine=Seconds(draw.choice((60, 300, 600))),
+            max_quarantine=Seconds(draw.choice((600, 86_400))),
+        )
+        limits = [Wei(draw.randint(*span)) for span in ((3, 20), (8, 60), (20, 120))]
+        each, hour, day = (limit if has_limits and draw.random() < 0.7 else None for limit in limits)
+        fees = FeeLimits(per_transaction=each, per_hour=hour, per_day=day)
+        return Policy(contribute_and_finalize=at_once, rules=rules, fees=fees)
 
     def _worker(self, number: int) -> WorkerProcess:
         draw = self.chance.of(f"worker {number}")
@@ -278,6 +305,8 @@ class World(Observer):
         self._again("rpc_outages", lambda: self._cut_off(self.scheduler.node))
         self._again("full_disks", partial(self._fill_disk, self.scheduler))
         self._again("repository_outages", self._close_repository)
+        self._again("gas_spikes", self._raise_gas_price)
+        self._again("operator_words", self._operate)
         for worker in self.crew:
             self._again("worker_crashes", partial(self._kill, worker))
             self._again("cuts", partial(self._cut, worker))
@@ -285,6 +314,7 @@ class World(Observer):
             self._again("rpc_outages", partial(self._cut_off, worker.node))
             self._again("moved_stakes", partial(self._move_stake, worker))
             self._again("full_disks", partial(self._fill_disk, worker))
+            self._again("full_folders", partial(self._fill_folders, worker))
             if worker.habits.babbles:
                 self._babble(worker)
             if draw.random() < self.chance.faults.leavers:
@@ -337,9 +367,37 @@ class World(Observer):
         self.story.note(process.name, "has a full disk", None)
         process.full_until = self.clock.now + self.chance.of("outages").randint(5, 300) * SECOND
 
+    def _fill_folders(self, worker: WorkerProcess) -> None:
+        self.story.note(worker.name, "has no room for results", None)
+        worker.machine.full_until = self.clock.now + self.chance.of("outages").randint(60, 1800) * SECOND
+
     def _close_repository(self) -> None:
         self.story.note("repository", "is down", None)
         self.repository.down_until = self.clock.now + self.chance.of("outages").randint(5, 1200) * SECOND
+
+    def _raise_gas_price(self) -> None:
+        """Gas is dear for a while."""
+        draw = self.chance.of("gas")
+        self.chain.gas_price = Wei(draw.randint(2, 40))
+
+        def end() -> None:
+            self.chain.gas_price = TX_COST
+
+        self.clock.after(draw.randint(30, 1200) * SECOND, end)
+
+    def _operate(self) -> None:
+        """The operator says something about a worker."""
+        draw = self.chance.of("operator")
+        worker, now = draw.choice(self.crew).address, self.scheduler.now()
+        words: tuple[OperatorEvent, ...] = (
+            OperatorDrainedWorker(at=now, worker=worker, reason="to be looked at"),
+            OperatorResumedWorker(at=now, worker=worker),
+            OperatorResumedWorker(at=now, worker=worker),
+            OperatorAllowedWorker(at=now, worker=worker, is_allowed=False),
+            OperatorAllowedWorker(at=now, worker=worker),
+            OperatorAllowedWorker(at=now, worker=worker),
+        )
+        self.scheduler.command(draw.choice(words))
 
     def _part(self, worker: WorkerProcess) -> None:
         self.story.note(worker.name, "is parted from the scheduler", None)
@@ -401,7 +459,7 @@ class World(Observer):
         if effect.submission in (Submission.INITIALIZE, Submission.CLAIM, Submission.INITIALIZE_AND_CLAIM):
             self.faults_met["front_runs"] += 1
             key = f"front run of {identity(effect)} at {self.clock.now}"
-            self.chain.send(Tx(key=key, sender=_address("stranger"), run=call_of(effect)))
+            self.chain.send(Tx(key=key, sender=_address("stranger"), run=call_of(calldata(effect))))
 
 
 APP: Final = AppInfo(
