@@ -20,7 +20,7 @@ import factories as f
 from poolwright.devnet.simulation.pool import facts
 from poolwright.poco.types import BlockNumber, Hash32, TaskId, Timestamp, WorkerAddress
 from poolwright.scheduler import effects as asks
-from poolwright.scheduler import events, invariants
+from poolwright.scheduler import events, invariants, policy
 from poolwright.scheduler import pool as pools
 from poolwright.scheduler.pool import Pool, Worker
 from poolwright.scheduler.task import Phase, Task
@@ -99,8 +99,29 @@ def reloaded(pool: Pool) -> Pool:
     snapshot = Snapshot(pool.now, tuple(pool.tasks.values()), tuple(pool.workers.values()))
     read = codec.decode(Snapshot, codec.encode(snapshot))
     return pools.restored(
-        read.now, read.tasks, read.workers, kept_ended=KEPT_ENDED, rules=pool.rules, words=pool.words
+        read.now,
+        read.tasks,
+        read.workers,
+        kept_ended=KEPT_ENDED,
+        rules=pool.rules,
+        words=pool.words,
+        owners=pool.owners,
     )
+
+
+def check_spread(pool: Pool, given: asks.TellWorkerStart) -> None:
+    """Whoever got a task in which its owner has another worker was the only choice."""
+    task = pool.tasks[given.task_id]
+    others = tuple(replicate for replicate in task.replicates if replicate.worker != given.worker)
+    if policy.has_owner_in(replace(task, replicates=others), given.worker, pool.owners):
+        better = [
+            worker.address
+            for worker in pool.workers.values()
+            if worker.free_slots
+            and policy.may_take(worker, task)
+            and not policy.has_owner_in(task, worker.address, pool.owners)
+        ]
+        assert not better, f"{given.worker} was given {given.task_id}, not one of {better}"
 
 
 class PoolMachine(RuleBasedStateMachine):
@@ -136,6 +157,8 @@ class PoolMachine(RuleBasedStateMachine):
                 case asks.VerifyUpload():
                     self.verifications.append(effect)
                 case _:
+                    if isinstance(effect, asks.TellWorkerStart):
+                        check_spread(self.pool, effect)
                     self.workers[effect.worker].inbox.append(instruction(effect))
         for task in self.pool.tasks.values():
             if task.is_ended:
@@ -207,6 +230,10 @@ class PoolMachine(RuleBasedStateMachine):
     def allow_or_bar(self, name: str, is_allowed: bool) -> None:
         worker = f.worker_address(name)
         self.tell(events.OperatorAllowedWorker(at=self.now, worker=worker, is_allowed=is_allowed))
+
+    @rule(name=st.sampled_from(NAMES), owner=st.sampled_from(("", "a house", "a house", "a lab")))
+    def name_owner(self, name: str, owner: str) -> None:
+        self.tell(events.OperatorNamedOwner(at=self.now, worker=f.worker_address(name), owner=owner))
 
     @rule(name=st.sampled_from(NAMES), count=st.integers(1, 12), doubled=st.booleans())
     def let_work(self, name: str, count: int, doubled: bool) -> None:

@@ -1,4 +1,4 @@
-"""`poolwright scheduler workers|drain|resume|allow|bar`: who computes for the pool, and who may."""
+"""`poolwright scheduler workers|drain|resume|allow|bar|owner`: who computes for the pool, and who may."""
 
 from __future__ import annotations
 
@@ -22,12 +22,19 @@ UrlOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 WorkerArgument = Annotated[str, typer.Argument(metavar="WALLET", help="The worker's address.")]
-COLUMNS = ("wallet", "name", "version", "slots", "cpus", "memory", "offers", "weight", "state")
+COLUMNS = ("wallet", "name", "owner", "version", "slots", "cpus", "memory", "offers", "weight", "state")
 
 
 def verbs() -> dict[str, Callable[..., None]]:
     """The commands by their names, to stand beside `scheduler run`."""
-    return {"workers": list_workers, "drain": drain, "resume": resume, "allow": allow, "bar": bar}
+    return {
+        "workers": list_workers,
+        "drain": drain,
+        "resume": resume,
+        "allow": allow,
+        "bar": bar,
+        "owner": name_owner,
+    }
 
 
 def list_workers(url: UrlOption = "", as_json: JsonOption = False) -> None:
@@ -66,6 +73,15 @@ def bar(worker: WorkerArgument, url: UrlOption = "") -> None:
     _say("bar", worker, url)
 
 
+def name_owner(
+    worker: WorkerArgument,
+    name: Annotated[str, typer.Argument(help="Any name; left out, the owner is not known.")] = "",
+    url: UrlOption = "",
+) -> None:
+    """Say whose a worker is: a task that several must agree on is spread over owners where it can be."""
+    _say("owner", worker, url, name)
+
+
 def worker_lines(told: dict[str, Any]) -> list[str]:
     """The table for people, and below it why workers are held."""
     rows = [COLUMNS, *(_row(worker) for worker in told["workers"])]
@@ -86,6 +102,7 @@ def _row(worker: dict[str, Any]) -> tuple[str, ...]:
     return (
         worker["walletAddress"],
         worker["name"],
+        worker["owner"] or "-",
         worker["version"],
         f"{len(worker['computing'])}/{worker['slots']}",
         str(worker["cpus"]),
@@ -103,12 +120,13 @@ def _url() -> str:
     return f"http://{env.text('IEXEC_CORE_HOST', '127.0.0.1')}:{env.port('IEXEC_CORE_PORT', 13000)}"
 
 
-def _say(word: str, worker: str, url: str, reason: str = "") -> None:
+def _say(word: str, worker: str, url: str, text: str = "") -> None:
     from poolwright.daemons.config import scheduler_config
 
-    told = asyncio.run(
-        _said(scheduler_config(os.environ), word, Address.parse(worker), url or _url(), reason)
-    )
+    told = asyncio.run(_said(scheduler_config(os.environ), word, Address.parse(worker), url or _url(), text))
+    if word == "owner":
+        typer.echo(f"{told['walletAddress']}: owner {told['owner'] or 'not known'}")
+        return
     held = told["worker"]["hold"] if told["worker"] else None
     if held:
         typer.echo(f"{told['walletAddress']}: {held['message']}")
@@ -116,7 +134,7 @@ def _say(word: str, worker: str, url: str, reason: str = "") -> None:
         typer.echo(f"{told['walletAddress']}: {'gets tasks' if told['isAllowed'] else 'may not join'}")
 
 
-async def _said(config: Any, word: str, worker: Address, url: str, reason: str) -> dict[str, Any]:
+async def _said(config: Any, word: str, worker: Address, url: str, text: str) -> dict[str, Any]:
     from poolwright.daemons.home import open_wallet
     from poolwright.daemons.operator_client import say
 
@@ -128,5 +146,5 @@ async def _said(config: Any, word: str, worker: Address, url: str, reason: str) 
         workerpool=config.workerpool,
         word=word,
         worker=worker,
-        reason=reason,
+        text=text,
     )

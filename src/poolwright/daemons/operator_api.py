@@ -21,6 +21,7 @@ from poolwright.scheduler.events import (
     OperatorAllowedWorker,
     OperatorDrainedWorker,
     OperatorEvent,
+    OperatorNamedOwner,
     OperatorResumedWorker,
 )
 from poolwright.scheduler.pool import Pool
@@ -28,7 +29,7 @@ from poolwright.scheduler.standing import MAX_WORD, is_admitted
 from poolwright.wire.login import LoginRefused, check_token
 
 MAX_WORDS = 100_000
-"""Wallets on which the operator's word is kept."""
+"""Wallets on which the operator's word is kept, and as many whose owners are."""
 
 
 class OperatorApi:
@@ -60,10 +61,10 @@ class OperatorApi:
         return JSONResponse(view.workers_model(self._pool()))
 
     async def say(self, request: Request) -> Response:
-        """Drain, resume, allow or bar one worker; the answer is how it stands then."""
+        """Drain, resume, allow or bar one worker, or name its owner; the answer is how it stands then."""
         self._check_operator(request)
         worker = WorkerAddress(Address.parse(request.path_params["worker"]))
-        event = self._event(request.path_params["word"], worker, request.query_params.get("reason", ""))
+        event = self._event(request.path_params["word"], worker, request.query_params.get("text", ""))
         await self._tell(event)
         pool = self._pool()
         known = pool.workers.get(worker)
@@ -71,7 +72,8 @@ class OperatorApi:
             {
                 "walletAddress": str(worker),
                 "isAllowed": is_admitted(pool.rules, pool.words, worker),
-                "worker": None if known is None else view.worker_model(known),
+                "owner": pool.owners.get(worker),
+                "worker": None if known is None else view.worker_model(known, pool.owners.get(worker)),
             }
         )
 
@@ -83,18 +85,22 @@ class OperatorApi:
         if wallet != self.owner:
             raise HTTPException(403, f"only the workerpool's owner {self.owner} may do that, not {wallet}")
 
-    def _event(self, word: str, worker: WorkerAddress, reason: str) -> OperatorEvent:
+    def _event(self, word: str, worker: WorkerAddress, text: str) -> OperatorEvent:
         at = self._chain_now()
         if word in ("drain", "resume") and worker not in self._pool().workers:
             raise HTTPException(404, f"worker {worker} has never connected to this scheduler")
         match word:
             case "drain":
-                return OperatorDrainedWorker(at=at, worker=worker, reason=reason[:MAX_WORD])
+                return OperatorDrainedWorker(at=at, worker=worker, reason=text[:MAX_WORD])
             case "resume":
                 return OperatorResumedWorker(at=at, worker=worker)
             case "allow" | "bar":
                 if len(self._pool().words) >= MAX_WORDS:
                     raise HTTPException(409, f"the operator's word is kept on {MAX_WORDS} wallets at most")
                 return OperatorAllowedWorker(at=at, worker=worker, is_allowed=word == "allow")
+            case "owner":
+                if text and len(self._pool().owners) >= MAX_WORDS:
+                    raise HTTPException(409, f"the owners of {MAX_WORDS} wallets at most are kept")
+                return OperatorNamedOwner(at=at, worker=worker, owner=text.strip()[:MAX_WORD])
             case _:
-                raise HTTPException(404, f"expected drain, resume, allow or bar, got {word!r}")
+                raise HTTPException(404, f"expected drain, resume, allow, bar or owner, got {word!r}")

@@ -33,9 +33,12 @@ async def say(
     workerpool: Address,
     word: str,
     worker: Address,
-    reason: str = "",
+    text: str = "",
 ) -> dict[str, Any]:
-    """Drain, resume, allow or bar a worker; how it stands then. Raises InputError, PeerError, Unavailable."""
+    """Drain, resume, allow or bar a worker, or name its owner; how it stands then.
+
+    `text` is the reason for draining, or the owner's name. Raises InputError, PeerError, Unavailable.
+    """
     async with aiohttp.ClientSession(timeout=TIMEOUT) as http:
         owner = WorkerAddress(wallet.address)
         asked = await _ask(http, "GET", f"{url}/workers/challenge", {"walletAddress": str(owner)})
@@ -49,7 +52,7 @@ async def say(
         answer = await _ask(http, "POST", f"{url}/workers/login", body=codec.encode(login))
         token = codec.decode(Token, answer).token
         told = await _ask(
-            http, "POST", f"{url}/workers/{worker}/{word}", {"reason": reason} if reason else {}, token=token
+            http, "POST", f"{url}/workers/{worker}/{word}", {"text": text} if text else {}, token=token
         )
         result: dict[str, Any] = json.loads(told)
         return result

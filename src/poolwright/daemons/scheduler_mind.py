@@ -24,6 +24,7 @@ class PoolSnapshot:
     workers: tuple[Worker, ...]
     rules: Rules = DEFAULT_RULES
     words: Mapping[WorkerAddress, bool] = field(default_factory=dict)
+    owners: Mapping[WorkerAddress, str] = field(default_factory=dict)
 
 
 class SchedulerMind:
@@ -68,11 +69,17 @@ class SchedulerMind:
             workers=tuple(state.workers.values()),
             rules=state.rules,
             words=state.words,
+            owners=state.owners,
         )
         return codec.encode(snapshot)
 
     def load(self, body: bytes) -> Pool:
         snapshot = codec.decode(PoolSnapshot, body)
         return pool.restored(
-            snapshot.now, snapshot.tasks, snapshot.workers, rules=snapshot.rules, words=snapshot.words
+            snapshot.now,
+            snapshot.tasks,
+            snapshot.workers,
+            rules=snapshot.rules,
+            words=snapshot.words,
+            owners=snapshot.owners,
         )

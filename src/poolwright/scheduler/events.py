@@ -255,6 +255,15 @@ class OperatorAllowedWorker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorNamedOwner:
+    """Whose worker this is: results of one owner do not vouch for each other. "" takes it back."""
+
+    at: Timestamp
+    worker: WorkerAddress
+    owner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
     """The chain's time has reached a deadline that `next_deadline` named."""
 
@@ -275,5 +284,11 @@ TaskEvent = (
     | UploadMissing
     | SubmissionFailed
 )
-OperatorEvent = OperatorSetRules | OperatorDrainedWorker | OperatorResumedWorker | OperatorAllowedWorker
+OperatorEvent = (
+    OperatorSetRules
+    | OperatorDrainedWorker
+    | OperatorResumedWorker
+    | OperatorAllowedWorker
+    | OperatorNamedOwner
+)
 PoolEvent = TaskEvent | ChainDealMatched | WorkerConnected | WorkerWentSilent | OperatorEvent | Tick

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from poolwright.poco.tags import GPU, NO_TAG, TEE, TEE_FRAMEWORKS, Tag
+from poolwright.poco.types import WorkerAddress
 
 if TYPE_CHECKING:
     from poolwright.scheduler.pool import Worker
@@ -33,6 +34,23 @@ def _offers(gpu: bool, tee_frameworks: tuple[str, ...]) -> Tag:
     return tag
 
 
-def choose(task: Task, free: Iterable[Worker]) -> Worker | None:
-    """The first in line that may take the task; the pool keeps the line in turn."""
-    return next((worker for worker in free if may_take(worker, task)), None)
+def choose(task: Task, free: Iterable[Worker], owners: Mapping[WorkerAddress, str]) -> Worker | None:
+    """The first in line that may take the task, of an owner who has no other in it where there is one.
+
+    The pool keeps the line in turn; `owners` are those that the operator knows.
+    """
+    fitting = (worker for worker in free if may_take(worker, task))
+    first = next(fitting, None)
+    if first is None or not has_owner_in(task, first.address, owners):
+        return first
+    return next((worker for worker in fitting if not has_owner_in(task, worker.address, owners)), first)
+
+
+def has_owner_in(task: Task, address: WorkerAddress, owners: Mapping[WorkerAddress, str]) -> bool:
+    """Whether the worker's owner has another worker whose result counts in the task, or may come to."""
+    owner = owners.get(address)
+    return owner is not None and any(
+        owners.get(replicate.worker) == owner
+        for replicate in task.replicates
+        if replicate.result_hash is not None or not replicate.is_finished
+    )

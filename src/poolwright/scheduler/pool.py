@@ -48,6 +48,7 @@ from poolwright.scheduler.events import (
     OperatorAllowedWorker,
     OperatorDrainedWorker,
     OperatorEvent,
+    OperatorNamedOwner,
     OperatorResumedWorker,
     OperatorSetRules,
     PoolEvent,
@@ -136,6 +137,8 @@ class Pool:
     rules: Rules = DEFAULT_RULES
     #: The operator's word on wallets that may join, or may not, beyond the allow list.
     words: dict[WorkerAddress, bool] = field(default_factory=dict)
+    #: Whose a worker is, where the operator has said so.
+    owners: dict[WorkerAddress, str] = field(default_factory=dict)
     #: (end of a quarantine, worker); an entry is stale unless the worker's standing still says the same.
     releases: list[tuple[Timestamp, WorkerAddress]] = field(default_factory=list)
 
@@ -149,6 +152,8 @@ class Step(NamedTuple):
 
 SPARE_ALARMS: Final = 64
 """Stale alarms beyond one for each task that may wait for their time; then all are thrown away."""
+PASSED_OVER: Final = 64
+"""Tasks that a worker passes over because of its owner before it stops looking for others."""
 NOTHING_TO_DO: Final = Step()
 UNKNOWN_TASK: Final = "the task is not one that this pool keeps"
 
@@ -180,7 +185,13 @@ def step(pool: Pool, event: PoolEvent) -> Step:
             result = _worker_connected(pool, event)
         case WorkerWentSilent():
             result = _worker_went_silent(pool, event)
-        case OperatorSetRules() | OperatorDrainedWorker() | OperatorResumedWorker() | OperatorAllowedWorker():
+        case (
+            OperatorSetRules()
+            | OperatorDrainedWorker()
+            | OperatorResumedWorker()
+            | OperatorAllowedWorker()
+            | OperatorNamedOwner()
+        ):
             result = _operator_said(pool, event)
         case Tick():
             result = _tick(pool)
@@ -211,12 +222,13 @@ def restored(
     kept_ended: int = KEPT_ENDED,
     rules: Rules = DEFAULT_RULES,
     words: Mapping[WorkerAddress, bool] = MappingProxyType({}),
+    owners: Mapping[WorkerAddress, str] = MappingProxyType({}),
 ) -> Pool:
     """A pool from a snapshot's facts, given in the order of `Pool.tasks` and `Pool.workers`.
 
     Indexes are derived again; what tasks had in common, such as the deal of a bag, they share again.
     """
-    pool = Pool(now=now, kept_ended=kept_ended, rules=rules, words=dict(words))
+    pool = Pool(now=now, kept_ended=kept_ended, rules=rules, words=dict(words), owners=dict(owners))
     for worker in workers:
         pool.workers[worker.address] = worker
         if worker.free_slots:
@@ -330,6 +342,15 @@ def _operator_said(pool: Pool, event: OperatorEvent) -> Step:
             return Step(ignored="the operator has said so before")
         pool.words[event.worker] = event.is_allowed
         _admit(pool, event.worker)
+        return NOTHING_TO_DO
+    if isinstance(event, OperatorNamedOwner):
+        owner = event.owner[:MAX_WORD]
+        if pool.owners.get(event.worker, "") == owner:
+            return Step(ignored="the operator has said so before")
+        if owner:
+            pool.owners[event.worker] = owner
+        else:
+            del pool.owners[event.worker]
         return NOTHING_TO_DO
     worker = pool.workers.get(event.worker)
     if worker is None:
@@ -520,28 +541,47 @@ def _to_the_end(pool: Pool, address: WorkerAddress) -> None:
 
 
 def _hand_out(pool: Pool) -> list[Effect]:
-    """Let everyone who became free and every task that came into the line meet its match."""
+    """Let everyone who became free and every task that came into the line meet its match.
+
+    A second worker of an owner gets a task only when no other has taken it.
+    """
     effects: list[Effect] = []
+    choosy: list[WorkerAddress] = []
     while (newcomer := pool.supply.next_free()) is not None:
-        effects += _fill(pool, pool.workers[newcomer])
+        effects += _fill(pool, pool.workers[newcomer], choosy)
+    for address in choosy:
+        effects += _fill(pool, pool.workers[address])
     while (task_id := pool.supply.next_needy()) is not None:
         effects += _staff(pool, pool.tasks[task_id])
     return effects
 
 
-def _fill(pool: Pool, worker: Worker) -> list[Effect]:
-    """Give the worker the tasks of the line that it may take, until it has no free slot."""
+def _fill(pool: Pool, worker: Worker, choosy: list[WorkerAddress] | None = None) -> list[Effect]:
+    """Give the worker the tasks of the line that it may take, until it has no free slot.
+
+    With `choosy`, those in which its owner has another worker are passed over, and the worker is noted there
+    when it still has a free slot.
+    """
     effects: list[Effect] = []
+    passed_over = 0
     with closing(pool.supply.walk(policy.offers(worker))) as line:
         for task_id in line:
             task = pool.tasks[task_id]
             if not tasks.needs_worker(task, pool.now):
                 pool.supply.remove_task(task_id)
-            elif policy.may_take(worker, task):
+            elif not policy.may_take(worker, task):
+                continue
+            elif choosy is not None and policy.has_owner_in(task, worker.address, pool.owners):
+                passed_over += 1
+                if passed_over == PASSED_OVER:
+                    break
+            else:
                 effects += _assign(pool, task, worker)
                 worker = pool.workers[worker.address]
                 if not worker.free_slots:
                     break
+    if choosy is not None and passed_over and worker.free_slots:
+        choosy.append(worker.address)
     return effects
 
 
@@ -550,7 +590,7 @@ def _staff(pool: Pool, task: Task) -> list[Effect]:
     effects: list[Effect] = []
     while tasks.needs_worker(task, pool.now):
         free = (pool.workers[address] for address in pool.supply.free_workers(task.deal.tag))
-        worker = policy.choose(task, free)
+        worker = policy.choose(task, free, pool.owners)
         if worker is None:
             break
         effects += _assign(pool, task, worker)

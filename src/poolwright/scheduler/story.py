@@ -21,6 +21,7 @@ from poolwright.scheduler.events import (
     ChainRef,
     OperatorAllowedWorker,
     OperatorDrainedWorker,
+    OperatorNamedOwner,
     OperatorResumedWorker,
     OperatorSetRules,
     PoolEvent,
@@ -135,6 +136,7 @@ class Retelling:
                 | OperatorDrainedWorker()
                 | OperatorResumedWorker()
                 | OperatorAllowedWorker()
+                | OperatorNamedOwner()
             ):
                 pass  # it moves no task
             case _:

@@ -83,11 +83,12 @@ def replicate_model(task: Task, replicate: Replicate, date: Dated) -> Json:
     }
 
 
-def worker_model(worker: Worker) -> Json:
-    """One worker: what it offers, what it does, and why it gets no work when it gets none."""
+def worker_model(worker: Worker, owner: str | None) -> Json:
+    """One worker: whose it is where that is known, what it offers, what it does, why it gets no work."""
     held = notice(worker.standing)
     return {
         "walletAddress": str(worker.address),
+        "owner": owner,
         "name": worker.capacity.name,
         "version": worker.capacity.version,
         "slots": worker.capacity.slots,
@@ -108,14 +109,19 @@ def worker_model(worker: Worker) -> Json:
     }
 
 
+def _worker_models(pool: Pool) -> list[Json]:
+    return [worker_model(worker, pool.owners.get(address)) for address, worker in pool.workers.items()]
+
+
 def workers_model(pool: Pool) -> Json:
     """Every worker, and the wallets on which the operator has spoken."""
     return {
         "chainTime": pool.now,
-        "workers": [worker_model(worker) for worker in pool.workers.values()],
+        "workers": _worker_models(pool),
         "allowList": sorted(str(wallet) for wallet in pool.rules.allowed),
         "minVersion": pool.rules.min_version,
         "words": {str(wallet): is_allowed for wallet, is_allowed in pool.words.items()},
+        "owners": {str(wallet): owner for wallet, owner in pool.owners.items()},
     }
 
 
@@ -128,5 +134,5 @@ def pool_model(pool: Pool) -> Json:
         "chainTime": pool.now,
         "deals": len(pool.deals),
         "tasks": {phase.value: count for phase, count in phases.items()},
-        "workers": [worker_model(worker) for worker in pool.workers.values()],
+        "workers": _worker_models(pool),
     }

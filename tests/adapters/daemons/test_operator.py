@@ -13,6 +13,7 @@ from stranger import KEY, raw_session, receive, send
 from poolwright.chain.wallet import Wallet
 from poolwright.cli.workers import worker_lines
 from poolwright.daemons.operator_client import read_workers, say
+from poolwright.daemons.scheduler_mind import SchedulerMind
 from poolwright.poco.errors import InputError, PeerError, Unavailable
 from poolwright.poco.types import Address
 from poolwright.scheduler.standing import Rules
@@ -28,7 +29,7 @@ async def sides() -> AsyncIterator[Pairs]:
 WORKER = Wallet(KEY).address
 
 
-async def told(scheduler: SchedulerSide, word: str, worker: Address = WORKER, reason: str = "") -> object:
+async def told(scheduler: SchedulerSide, word: str, worker: Address = WORKER, text: str = "") -> object:
     answer = await say(
         scheduler.url,
         OWNER,
@@ -36,7 +37,7 @@ async def told(scheduler: SchedulerSide, word: str, worker: Address = WORKER, re
         workerpool=WORKERPOOL,
         word=word,
         worker=worker,
-        reason=reason,
+        text=text,
     )
     known = answer["worker"]
     return known["hold"]["code"] if known and known["hold"] else answer["isAllowed"]
@@ -54,7 +55,7 @@ async def test_a_drained_worker_is_told_so_and_again_when_it_is_resumed(sides: P
     scheduler = await sides.scheduler()
     socket = await raw_session(scheduler, sides.http, slots=2)
 
-    assert await told(scheduler, "drain", reason="new disk") == "draining"
+    assert await told(scheduler, "drain", text="new disk") == "draining"
     await send(socket, Heartbeat())
     drained = await receive(socket)
     assert await told(scheduler, "resume") is True
@@ -82,7 +83,7 @@ async def test_who_connects_while_held_is_told_at_once(sides: Pairs) -> None:
 async def test_the_list_shows_what_workers_offer_and_why_one_gets_no_work(sides: Pairs) -> None:
     scheduler = await sides.scheduler()
     await raw_session(scheduler, sides.http, slots=2)
-    await told(scheduler, "drain", reason="new disk")
+    await told(scheduler, "drain", text="new disk")
 
     lines = worker_lines(await read_workers(scheduler.url))
 
@@ -104,6 +105,19 @@ async def test_a_wallet_that_the_operator_allows_may_join_and_one_that_he_bars_m
     assert await login_status(scheduler, sides.http) == 401
 
 
+async def test_an_owner_is_named_listed_and_kept_over_a_restart(sides: Pairs) -> None:
+    scheduler = await sides.scheduler()
+    await raw_session(scheduler, sides.http, slots=2)
+
+    await told(scheduler, "owner", text=" a house ")
+    assert "a house" in worker_lines(await read_workers(scheduler.url))[1]
+    mind = SchedulerMind()
+    assert mind.load(mind.save(scheduler.runner.state)).owners == {WORKER: "a house"}
+
+    await told(scheduler, "owner")
+    assert scheduler.runner.state.owners == {}
+
+
 async def test_only_the_owner_of_the_workerpool_is_the_operator(sides: Pairs) -> None:
     scheduler = await sides.scheduler()
     stranger = Wallet(b"\x07" * 32)
@@ -122,7 +136,7 @@ async def test_what_makes_no_sense_is_explained(sides: Pairs) -> None:
 
     with pytest.raises(InputError, match="has never connected"):
         await told(scheduler, "drain")
-    with pytest.raises(InputError, match="expected drain, resume, allow or bar"):
+    with pytest.raises(InputError, match="expected drain, resume, allow, bar or owner"):
         await told(scheduler, "praise")
     await scheduler.stop()
     with pytest.raises(Unavailable, match="does not answer"):

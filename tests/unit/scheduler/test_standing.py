@@ -72,7 +72,7 @@ def test_a_drained_worker_finishes_what_it_has_and_gets_nothing_new() -> None:
     assert offer(pool, "second")[1] == []
     effects = tell(pool, f.contributed(task_id, ALICE), f.consensus_reached(task_id))
     assert [type(effect) for effect in effects] == [TellWorkerReveal]
-    assert "new disk" in str(view.worker_model(pool.workers[ALICE])["hold"])
+    assert "new disk" in str(view.worker_model(pool.workers[ALICE], None)["hold"])
     assert tell(pool, f.connected(slots=2, at=START + 200)) == []
 
 
@@ -120,7 +120,7 @@ def test_repeated_faults_bring_a_quarantine_that_ends_by_itself() -> None:
     began = pool.now
     assert hold_of(pool) == "quarantined"
     assert offer(pool, "while it lasts", start=pool.now)[1] == []
-    held = view.worker_model(pool.workers[ALICE])
+    held = view.worker_model(pool.workers[ALICE], None)
     assert held["quarantinedUntil"] == began + 600
     assert len(held["faults"]) == 3  # type: ignore[arg-type]  # a list
     assert "OUT_OF_GAS" in str(held["hold"])
