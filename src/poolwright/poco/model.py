@@ -64,6 +64,12 @@ from poolwright.poco.orders import (
     order_hash,
 )
 from poolwright.poco.records import (
+    NO_APP,
+    NO_CONTRIBUTION,
+    NO_DATASET,
+    NO_DEAL,
+    NO_TASK,
+    NO_WORKERPOOL,
     Account,
     AppInfo,
     Category,
@@ -73,7 +79,6 @@ from poolwright.poco.records import (
     Deal,
     OnchainTask,
     OrderOperation,
-    Resource,
     TaskStatus,
     WorkerpoolInfo,
 )
@@ -81,62 +86,13 @@ from poolwright.poco.registry import Registry, change_policy
 from poolwright.poco.results import result_hash, result_seal
 from poolwright.poco.revert import Revert, require, uint256
 from poolwright.poco.signatures import recover
-from poolwright.poco.tags import NO_TAG, TEE
+from poolwright.poco.tags import TEE
 from poolwright.poco.types import Address, DealId, Hash32, NRlc, OrderHash, Seconds, TaskId, Timestamp
 
 NOBODY: Final = Address.zero()
 NOTHING: Final = Hash32.zero()
 RLC_SUPPLY: Final = NRlc(87_000_000 * 10**9)
 """What the token's deployer holds at first."""
-
-_NO_RESOURCE: Final = Resource(pointer=NOBODY, owner=NOBODY, price=NRlc(0))
-NO_DEAL: Final = Deal(
-    app=_NO_RESOURCE,
-    dataset=_NO_RESOURCE,
-    workerpool=_NO_RESOURCE,
-    trust=0,
-    category=0,
-    tag=NO_TAG,
-    requester=NOBODY,
-    beneficiary=NOBODY,
-    callback=NOBODY,
-    params="",
-    start_time=Timestamp(0),
-    bot_first=0,
-    bot_size=0,
-    worker_stake=NRlc(0),
-    scheduler_reward_ratio=0,
-    sponsor=NOBODY,
-)
-"""What the contract answers for a deal that does not exist; likewise below."""
-NO_TASK: Final = OnchainTask(
-    status=TaskStatus.UNSET,
-    deal_id=DealId(NOTHING),
-    index=0,
-    timeref=Seconds(0),
-    contribution_deadline=Timestamp(0),
-    reveal_deadline=Timestamp(0),
-    final_deadline=Timestamp(0),
-    consensus=NOTHING,
-    reveal_counter=0,
-    winner_counter=0,
-    contributors=(),
-    result_digest=NOTHING,
-    results=b"",
-    results_callback=b"",
-)
-NO_CONTRIBUTION: Final = Contribution(
-    status=ContributionStatus.UNSET,
-    result_hash=NOTHING,
-    result_seal=NOTHING,
-    enclave_challenge=NOBODY,
-    weight=0,
-)
-_NO_APP: Final = AppInfo(owner=NOBODY, name="", type="", multiaddr=b"", checksum=NOTHING, mrenclave=b"")
-_NO_DATASET: Final = DatasetInfo(owner=NOBODY, name="", multiaddr=b"", checksum=NOTHING)
-_NO_WORKERPOOL: Final = WorkerpoolInfo(
-    owner=NOBODY, description="", worker_stake_ratio=0, scheduler_reward_ratio=0
-)
 
 _SIGNED: Final[Mapping[type[Order], Callable[..., HubEvent]]] = {
     AppOrder: SignedAppOrder,
@@ -241,12 +197,12 @@ class Poco:
         self.rlc = Token(token, journal, self._emit)
         self.escrow = Escrow(self.hub, self.rlc, journal, self._emit)
         code_hash = registries.proxy_code_hash
-        self.apps = Registry(EntryKind.APP, registries.app, code_hash, _NO_APP, journal, self._emit)
+        self.apps = Registry(EntryKind.APP, registries.app, code_hash, NO_APP, journal, self._emit)
         self.datasets = Registry(
-            EntryKind.DATASET, registries.dataset, code_hash, _NO_DATASET, journal, self._emit
+            EntryKind.DATASET, registries.dataset, code_hash, NO_DATASET, journal, self._emit
         )
         self.workerpools = Registry(
-            EntryKind.WORKERPOOL, registries.workerpool, code_hash, _NO_WORKERPOOL, journal, self._emit
+            EntryKind.WORKERPOOL, registries.workerpool, code_hash, NO_WORKERPOOL, journal, self._emit
         )
         self._categories: Table[int, Category] = Table(
             journal, Category(name="", description="", timeref=Seconds(0))

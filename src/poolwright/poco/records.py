@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
-from poolwright.poco.tags import Tag
+from poolwright.poco.tags import NO_TAG, Tag
 from poolwright.poco.types import Address, DealId, Hash32, NRlc, Seconds, Timestamp
 
 
@@ -173,3 +174,56 @@ class WorkerpoolInfo:
     """Percent of the pool price that a worker locks per contribution."""
     scheduler_reward_ratio: int
     """Percent of the pool price that the owner keeps."""
+
+
+# What the contract answers for what does not exist.
+
+_NOBODY: Final = Address.zero()
+_NOTHING: Final = Hash32.zero()
+NO_RESOURCE: Final = Resource(pointer=_NOBODY, owner=_NOBODY, price=NRlc(0))
+NO_DEAL: Final = Deal(
+    app=NO_RESOURCE,
+    dataset=NO_RESOURCE,
+    workerpool=NO_RESOURCE,
+    trust=0,
+    category=0,
+    tag=NO_TAG,
+    requester=_NOBODY,
+    beneficiary=_NOBODY,
+    callback=_NOBODY,
+    params="",
+    start_time=Timestamp(0),
+    bot_first=0,
+    bot_size=0,
+    worker_stake=NRlc(0),
+    scheduler_reward_ratio=0,
+    sponsor=_NOBODY,
+)
+NO_TASK: Final = OnchainTask(
+    status=TaskStatus.UNSET,
+    deal_id=DealId(_NOTHING),
+    index=0,
+    timeref=Seconds(0),
+    contribution_deadline=Timestamp(0),
+    reveal_deadline=Timestamp(0),
+    final_deadline=Timestamp(0),
+    consensus=_NOTHING,
+    reveal_counter=0,
+    winner_counter=0,
+    contributors=(),
+    result_digest=_NOTHING,
+    results=b"",
+    results_callback=b"",
+)
+NO_CONTRIBUTION: Final = Contribution(
+    status=ContributionStatus.UNSET,
+    result_hash=_NOTHING,
+    result_seal=_NOTHING,
+    enclave_challenge=_NOBODY,
+    weight=0,
+)
+NO_APP: Final = AppInfo(owner=_NOBODY, name="", type="", multiaddr=b"", checksum=_NOTHING, mrenclave=b"")
+NO_DATASET: Final = DatasetInfo(owner=_NOBODY, name="", multiaddr=b"", checksum=_NOTHING)
+NO_WORKERPOOL: Final = WorkerpoolInfo(
+    owner=_NOBODY, description="", worker_stake_ratio=0, scheduler_reward_ratio=0
+)

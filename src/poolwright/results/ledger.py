@@ -6,51 +6,24 @@ Nothing is kept between questions: a task's phase, a contribution and the newest
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol
+from typing import Protocol
 
 from poolwright.chain.blocks import check_chain, newest_header
 from poolwright.chain.reads import HubReader
 from poolwright.chain.rpc import Rpc
 from poolwright.poco.errors import PoolwrightError, Unavailable
-from poolwright.poco.records import Contribution, ContributionStatus, Deal, OnchainTask, TaskStatus
+from poolwright.poco.records import NO_CONTRIBUTION, NO_TASK, Contribution, Deal, OnchainTask, TaskStatus
 from poolwright.poco.types import (
     Address,
     BlockStamp,
     DealId,
-    Hash32,
-    Seconds,
     TaskId,
-    Timestamp,
     WorkerAddress,
 )
 from poolwright.results.checks import ChainFacts
 
 ANSWER_SECONDS = 15.0
 """How long an upload waits for the chain, over all retries and nodes."""
-
-NO_TASK: Final = OnchainTask(
-    status=TaskStatus.UNSET,
-    deal_id=DealId(Hash32.zero()),
-    index=0,
-    timeref=Seconds(0),
-    contribution_deadline=Timestamp(0),
-    reveal_deadline=Timestamp(0),
-    final_deadline=Timestamp(0),
-    consensus=Hash32.zero(),
-    reveal_counter=0,
-    winner_counter=0,
-    contributors=(),
-    result_digest=Hash32.zero(),
-    results=b"",
-    results_callback=b"",
-)
-NO_CONTRIBUTION: Final = Contribution(
-    status=ContributionStatus.UNSET,
-    result_hash=Hash32.zero(),
-    result_seal=Hash32.zero(),
-    enclave_challenge=Address.zero(),
-    weight=0,
-)
 
 
 class Ledger(Protocol):

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from poolwright.chain.sender import MemoryTxJournal, OverBudget, TxPhase, TxReco
 from poolwright.daemons.batches import DONE, Batches
 from poolwright.daemons.submissions import GAS_EACH, members_of
 from poolwright.devnet.anvil import Anvil
-from poolwright.devnet.contracts import Deployment, deploy
+from poolwright.devnet.contracts import Deployment
 from poolwright.poco import calls
 from poolwright.poco.ids import task_id
 from poolwright.poco.records import TaskStatus
@@ -29,23 +28,6 @@ pytestmark = pytest.mark.chain
 
 BAG = 100
 CHILD = Path(__file__).parent / "batch_child.py"
-
-
-@pytest.fixture
-def anvil() -> Iterator[Anvil]:
-    with Anvil.start() as running:
-        yield running
-
-
-@pytest.fixture
-def contracts(anvil: Anvil) -> Deployment:
-    return deploy(anvil.url)
-
-
-@pytest.fixture
-async def rpc(anvil: Anvil) -> AsyncIterator[Rpc]:
-    async with Rpc(anvil.url) as client:
-        yield client
 
 
 class Kept(MemoryTxJournal):

@@ -55,12 +55,6 @@ def cluster() -> Iterator[Cluster]:
         yield made
 
 
-@pytest.fixture
-def anvil() -> Iterator[Anvil]:
-    with Anvil.start() as running:
-        yield running
-
-
 @asynccontextmanager
 async def sender(rpc: Rpc, store: PostgresStore) -> AsyncIterator[TxSender]:
     async with (

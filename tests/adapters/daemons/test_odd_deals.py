@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -12,8 +11,7 @@ from poolwright.chain.logs import follow
 from poolwright.chain.rpc import Rpc
 from poolwright.daemons.batches import DONE, Batches
 from poolwright.daemons.chain_watch import TOPICS, ChainWatch
-from poolwright.devnet.anvil import Anvil
-from poolwright.devnet.contracts import Deployment, deploy
+from poolwright.devnet.contracts import Deployment
 from poolwright.poco.ids import task_id
 from poolwright.poco.records import TaskStatus
 from poolwright.poco.tags import Tag
@@ -28,23 +26,6 @@ pytestmark = pytest.mark.chain
 
 IMPOSSIBLE = Tag(1 << 200)
 TIMEREF = 300
-
-
-@pytest.fixture
-def anvil() -> Iterator[Anvil]:
-    with Anvil.start() as running:
-        yield running
-
-
-@pytest.fixture
-def contracts(anvil: Anvil) -> Deployment:
-    return deploy(anvil.url)
-
-
-@pytest.fixture
-async def rpc(anvil: Anvil) -> AsyncIterator[Rpc]:
-    async with Rpc(anvil.url) as client:
-        yield client
 
 
 @pytest.mark.parametrize(

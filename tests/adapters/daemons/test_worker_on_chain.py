@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +21,8 @@ from poolwright.daemons.config import worker_config
 from poolwright.daemons.mailbox import Mailbox
 from poolwright.daemons.together import Latest
 from poolwright.daemons.worker_hands import WorkerHands
-from poolwright.devnet.anvil import CHAIN_ID, Anvil
-from poolwright.devnet.contracts import Deployment, deploy
+from poolwright.devnet.anvil import CHAIN_ID
+from poolwright.devnet.contracts import Deployment
 from poolwright.poco import calls
 from poolwright.poco.authorization import authorization_digest
 from poolwright.poco.ids import task_id
@@ -47,23 +47,6 @@ pytestmark = pytest.mark.chain
 WORKER = Wallet(b"\x42" * 32)
 LINK = '{ "storage": "ipfs", "location": "/ipfs/Qm" }'
 RICH, POOR = Wei(10**18), Wei(10**12)
-
-
-@pytest.fixture
-def anvil() -> Iterator[Anvil]:
-    with Anvil.start() as running:
-        yield running
-
-
-@pytest.fixture
-def contracts(anvil: Anvil) -> Deployment:
-    return deploy(anvil.url)
-
-
-@pytest.fixture
-async def rpc(anvil: Anvil) -> AsyncIterator[Rpc]:
-    async with Rpc(anvil.url) as client:
-        yield client
 
 
 @asynccontextmanager

@@ -23,13 +23,19 @@ from test_results_service import (
 )
 
 from poolwright.poco.authorization import sign_authorization
-from poolwright.poco.records import ContributionStatus, Deal, Resource, TaskStatus
+from poolwright.poco.records import (
+    NO_CONTRIBUTION,
+    NO_DEAL,
+    NO_TASK,
+    ContributionStatus,
+    Resource,
+    TaskStatus,
+)
 from poolwright.poco.signatures import address_of_key
-from poolwright.poco.tags import NO_TAG
 from poolwright.poco.types import Address, DealId, Hash32, NRlc, Timestamp, WorkerAddress
 from poolwright.results.cid import cid_of
 from poolwright.results.config import ResultsConfig
-from poolwright.results.ledger import NO_CONTRIBUTION, NO_TASK, MemoryLedger
+from poolwright.results.ledger import MemoryLedger
 from poolwright.results.service import serving
 from poolwright.wire.uploads import WORKERPOOL_AUTHORIZATION, result_link, workerpool_header
 
@@ -38,23 +44,11 @@ OTHER_KEY = bytes(31) + b"\x09"
 OTHER = WorkerAddress(address_of_key(OTHER_KEY))
 NOBODY = Address.zero()
 DEAL_ID = DealId(Hash32(bytes(31) + b"\x05"))
-DEAL = Deal(
-    app=Resource(pointer=HUB, owner=HUB, price=NRlc(0)),
-    dataset=Resource(pointer=NOBODY, owner=NOBODY, price=NRlc(0)),
+DEAL = replace(
+    NO_DEAL,
     workerpool=Resource(pointer=HUB, owner=address_of_key(OWNER), price=NRlc(1)),
     trust=1,
-    category=0,
-    tag=NO_TAG,
-    requester=HUB,
-    beneficiary=HUB,
-    callback=NOBODY,
-    params="",
-    start_time=Timestamp(0),
-    bot_first=0,
     bot_size=1,
-    worker_stake=NRlc(0),
-    scheduler_reward_ratio=1,
-    sponsor=HUB,
 )
 ACTIVE = replace(
     NO_TASK,

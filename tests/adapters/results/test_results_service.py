@@ -20,7 +20,7 @@ import pytest_asyncio
 
 from poolwright.poco.errors import InputError, Unavailable
 from poolwright.poco.keccak import keccak
-from poolwright.poco.records import ContributionStatus, TaskStatus
+from poolwright.poco.records import NO_CONTRIBUTION, NO_TASK, ContributionStatus, TaskStatus
 from poolwright.poco.results import file_digest, result_hash
 from poolwright.poco.signatures import address_of_key, sign_digest
 from poolwright.poco.types import (
@@ -36,7 +36,7 @@ from poolwright.poco.types import (
 from poolwright.results.archive import ZipLimits
 from poolwright.results.cid import cid_of, cid_v1
 from poolwright.results.config import ResultsConfig
-from poolwright.results.ledger import NO_CONTRIBUTION, NO_TASK, MemoryLedger
+from poolwright.results.ledger import MemoryLedger
 from poolwright.results.service import serving
 from poolwright.wire.uploads import UploadAuthorization, authorization_header, result_link, upload_digest
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from poolwright.poco import rewards
 from poolwright.poco.consensus import Consensus, is_reached, more_needed, weight, workers_needed
-from poolwright.poco.model import NO_CONTRIBUTION, NO_DEAL
-from poolwright.poco.records import Contribution, ContributionStatus, Deal, Resource
+from poolwright.poco.records import NO_CONTRIBUTION, NO_DEAL, Contribution, ContributionStatus, Deal, Resource
 from poolwright.poco.types import Address, Hash32, NRlc
 
 prices = st.one_of(st.integers(0, 100), st.integers(0, 10**18))

@@ -22,8 +22,7 @@ from poolwright.cli.iexec.deal_view import (
 )
 from poolwright.cli.iexec.errors import IexecError
 from poolwright.poco import ids
-from poolwright.poco.records import Deal, OnchainTask, Resource, TaskStatus
-from poolwright.poco.tags import NO_TAG
+from poolwright.poco.records import NO_DEAL, NO_TASK, OnchainTask, Resource, TaskStatus
 from poolwright.poco.types import Address, DealId, Hash32, NRlc, Seconds, TaskId, Timestamp
 from poolwright.wire.uploads import result_link
 
@@ -33,16 +32,13 @@ START = 1_795_318_318
 
 
 def deal_at(now: int) -> DealAt:
-    deal = Deal(
+    deal = replace(
+        NO_DEAL,
         app=Resource(pointer=ANNA, owner=BERT, price=NRlc(7)),
-        dataset=Resource(pointer=Address.zero(), owner=Address.zero(), price=NRlc(0)),
         workerpool=Resource(pointer=BERT, owner=ANNA, price=NRlc(10**20)),
         trust=1,
-        category=0,
-        tag=NO_TAG,
         requester=ANNA,
         beneficiary=BERT,
-        callback=Address.zero(),
         params="{}",
         start_time=Timestamp(START),
         bot_first=4,
@@ -55,20 +51,15 @@ def deal_at(now: int) -> DealAt:
 
 
 def task(status: TaskStatus, **changes: object) -> OnchainTask:
-    made = OnchainTask(
+    made = replace(
+        NO_TASK,
         status=status,
         deal_id=DEAL,
         index=4,
         timeref=Seconds(300),
         contribution_deadline=Timestamp(START + 2100),
-        reveal_deadline=Timestamp(0),
         final_deadline=Timestamp(START + 3000),
-        consensus=Hash32.zero(),
-        reveal_counter=0,
-        winner_counter=0,
         contributors=(ANNA,),
-        result_digest=Hash32.zero(),
-        results=b"",
         results_callback=b"\1",
     )
     return replace(made, **changes)

@@ -27,8 +27,8 @@ from poolwright.daemons.chain_watch import TOPICS, ChainWatch
 from poolwright.poco import events
 from poolwright.poco.errors import PeerError, Unavailable
 from poolwright.poco.events import HubEvent, Log, encode_event
-from poolwright.poco.records import AppInfo, Category, Deal, Resource, WorkerpoolInfo
-from poolwright.poco.tags import NO_TAG, Tag
+from poolwright.poco.records import NO_DEAL, AppInfo, Category, Resource, WorkerpoolInfo
+from poolwright.poco.tags import Tag
 from poolwright.poco.types import (
     Address,
     BlockHash,
@@ -66,19 +66,15 @@ def details(deal_id: DealId = TERMS.deal_id) -> DealDetails:
     owner = address("owner")
     return DealDetails(
         deal_id=deal_id,
-        deal=Deal(
+        deal=replace(
+            NO_DEAL,
             app=Resource(pointer=APP, owner=owner, price=NRlc(1)),
-            dataset=Resource(pointer=Address.zero(), owner=Address.zero(), price=NRlc(0)),
             workerpool=Resource(pointer=POOL, owner=owner, price=NRlc(5)),
             trust=1,
             category=3,
-            tag=NO_TAG,
             requester=TERMS.requester,
             beneficiary=TERMS.requester,
-            callback=Address.zero(),
-            params="",
             start_time=TERMS.start_time,
-            bot_first=0,
             bot_size=1,
             worker_stake=NRlc(1),
             scheduler_reward_ratio=1,

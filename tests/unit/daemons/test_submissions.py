@@ -18,7 +18,7 @@ from poolwright.daemons.submissions import (
     most_together,
     priority_of,
 )
-from poolwright.poco.model import NO_TASK
+from poolwright.poco.records import NO_TASK
 from poolwright.poco.types import Timestamp
 from poolwright.scheduler.effects import Submission, Submit
 

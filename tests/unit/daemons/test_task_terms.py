@@ -15,13 +15,13 @@ from poolwright.daemons.task_terms import GAS_FOR_A_TASK, GAS_OF_A_TASK, Refusal
 from poolwright.poco import ids
 from poolwright.poco.authorization import sign_authorization
 from poolwright.poco.records import (
+    NO_TASK,
     Account,
     AppInfo,
     Category,
     ContributionStatus,
     DatasetInfo,
     Deal,
-    OnchainTask,
     Resource,
     TaskStatus,
     WorkerpoolInfo,
@@ -32,7 +32,6 @@ from poolwright.poco.types import (
     Address,
     BlockNumber,
     DealId,
-    Hash32,
     NRlc,
     Seconds,
     Timestamp,
@@ -76,21 +75,14 @@ DEAL = Deal(
     scheduler_reward_ratio=1,
     sponsor=address("requester"),
 )
-ACTIVE = OnchainTask(
+ACTIVE = replace(
+    NO_TASK,
     status=TaskStatus.ACTIVE,
     deal_id=DEAL_ID,
     index=4,
     timeref=Seconds(300),
     contribution_deadline=Timestamp(STARTED + 2_100),
-    reveal_deadline=Timestamp(0),
     final_deadline=Timestamp(STARTED + 3_000),
-    consensus=Hash32.zero(),
-    reveal_counter=0,
-    winner_counter=0,
-    contributors=(),
-    result_digest=Hash32.zero(),
-    results=b"",
-    results_callback=b"",
 )
 
 

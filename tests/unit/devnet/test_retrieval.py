@@ -12,8 +12,7 @@ import pytest
 from poolwright.devnet.retrieval import unpack, verified_digest
 from poolwright.poco.errors import PeerError
 from poolwright.poco.keccak import keccak
-from poolwright.poco.model import NO_TASK
-from poolwright.poco.records import OnchainTask, TaskStatus
+from poolwright.poco.records import NO_TASK, OnchainTask, TaskStatus
 from poolwright.poco.results import file_digest, result_hash, sha256_of
 from poolwright.poco.types import Hash32, TaskId
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from poolwright.poco import deadlines
-from poolwright.poco.model import NO_TASK
-from poolwright.poco.records import TaskStatus
+from poolwright.poco.records import NO_TASK, TaskStatus
 from poolwright.poco.types import Seconds, Timestamp
 
 START, UNIT = Timestamp(1_000), Seconds(300)
