@@ -25,13 +25,13 @@ import uvloop
 from tests.iexec_folder import FIRST, FIRST_KEY, Place, chain_and_market, deploy_own, new_project
 
 from bench.harness import Figure, bench
+from blank_orders import POOL_ORDER
 from poolwright.devnet.anvil import CHAIN_ID
 from poolwright.devnet.node import Node
 from poolwright.market.login import digest_of
 from poolwright.poco.orders import Domain, WorkerpoolOrder, order_hash
 from poolwright.poco.signatures import recover, sign_digest
-from poolwright.poco.tags import NO_TAG
-from poolwright.poco.types import Address, Hash32, NRlc
+from poolwright.poco.types import Address, Hash32
 
 KEY: Final = bytes.fromhex(FIRST_KEY[2:])
 PUBLICATIONS: Final = 3_000
@@ -71,19 +71,7 @@ def _pool(here: Path, place: Place) -> Address:
 
 
 def _signed(place: Place, pool: Address, count: int) -> list[WorkerpoolOrder]:
-    nobody = Address.zero()
-    blank = WorkerpoolOrder(
-        workerpool=pool,
-        workerpoolprice=NRlc(0),
-        volume=5,
-        tag=NO_TAG,
-        category=2,
-        trust=1,
-        apprestrict=nobody,
-        datasetrestrict=nobody,
-        requesterrestrict=nobody,
-        salt=Hash32.zero(),
-    )
+    blank = replace(POOL_ORDER, workerpool=pool, volume=5, category=2, trust=1)
     domain = Domain(chain_id=CHAIN_ID, hub=place.contracts.hub)
     orders = [replace(blank, salt=Hash32(number.to_bytes(32, "big"))) for number in range(count)]
     return [replace(order, sign=sign_digest(KEY, order_hash(order, domain))) for order in orders]

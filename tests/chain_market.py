@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
+from blank_orders import APP_ORDER, POOL_ORDER, REQUEST_ORDER
 from poolwright.chain.gas import GasPolicy
 from poolwright.chain.heads import Heads
 from poolwright.chain.logs import transaction_logs
@@ -72,46 +73,21 @@ class Everybody:
         )
         pool = await self.create("pool", contracts.workerpool_registry, calls.create_workerpool(me, "ours"))
         await self.send("stake", contracts.rlc, calls.approve_and_call(contracts.hub, NRlc(10**6), b""))
-        nobody = Address.zero()
+        same = {"volume": volume, "tag": tag}
         orders: list[Order] = [
-            AppOrder(
-                app=app,
-                appprice=NRlc(10),
-                datasetrestrict=nobody,
-                workerpoolrestrict=nobody,
-                requesterrestrict=nobody,
-                volume=volume,
-                tag=tag,
-                salt=SALT,
-            ),
-            WorkerpoolOrder(
-                workerpool=pool,
-                workerpoolprice=NRlc(100),
-                category=0,
-                trust=1,
-                apprestrict=nobody,
-                datasetrestrict=nobody,
-                requesterrestrict=nobody,
-                volume=volume,
-                tag=tag,
-                salt=SALT,
-            ),
-            RequestOrder(
+            replace(APP_ORDER, app=app, appprice=NRlc(10), **same),
+            replace(POOL_ORDER, workerpool=pool, workerpoolprice=NRlc(100), trust=1, **same),
+            replace(
+                REQUEST_ORDER,
                 app=app,
                 appmaxprice=NRlc(10),
-                dataset=nobody,
-                datasetmaxprice=NRlc(0),
                 workerpool=pool,
                 workerpoolmaxprice=NRlc(100),
                 requester=me,
-                category=0,
                 trust=1,
                 beneficiary=me,
-                callback=nobody,
                 params=params,
-                volume=volume,
-                tag=tag,
-                salt=SALT,
+                **same,
             ),
         ]
         app_order, pool_order, request_order = [await self.signed(order) for order in orders]

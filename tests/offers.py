@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
+from blank_orders import APP_ORDER, DATASET_ORDER, POOL_ORDER, REQUEST_ORDER
 from factories import address
 from poolwright.orderbook.book import Book, Change, Fact, ResourceOwned, StakeRead
 from poolwright.orderbook.listing import Kind, Listing, kind_of, listing_of
 from poolwright.poco.keccak import keccak
-from poolwright.poco.orders import AppOrder, DatasetOrder, Domain, RequestOrder, WorkerpoolOrder, order_hash
-from poolwright.poco.tags import Tag
+from poolwright.poco.orders import Domain, Order, order_hash
 from poolwright.poco.types import Address, Hash32, NRlc
 
 DOMAIN = Domain(chain_id=31337, hub=address("hub"))
@@ -23,47 +24,16 @@ _numbers = count()
 
 def listing(kind: Kind, *, at: int = 0, signer: Address | None = None, **fields: Any) -> Listing:
     """An order published `at` milliseconds after START, its fields by the contract's names."""
-    free: dict[str, Any] = {
-        "volume": 1,
-        "tag": Tag(0),
-        "salt": Hash32(keccak(str(next(_numbers)).encode())),
-        "sign": bytes(65),
-    }
     expires = fields.pop("expires", 0)
     remaining = fields.pop("remaining", None)
-    restrictions = dict.fromkeys(
-        ("apprestrict", "datasetrestrict", "workerpoolrestrict", "requesterrestrict"), NOBODY
-    )
-    order: AppOrder | DatasetOrder | WorkerpoolOrder | RequestOrder
-    match kind:
-        case Kind.APP:
-            del restrictions["apprestrict"]
-            order = AppOrder(**{"app": APP, "appprice": NRlc(0), **free, **restrictions, **fields})
-        case Kind.DATASET:
-            del restrictions["datasetrestrict"]
-            order = DatasetOrder(
-                **{"dataset": DATASET, "datasetprice": NRlc(0), **free, **restrictions, **fields}
-            )
-        case Kind.WORKERPOOL:
-            del restrictions["workerpoolrestrict"]
-            base = {"workerpool": POOL, "workerpoolprice": NRlc(0), "category": 0, "trust": 0}
-            order = WorkerpoolOrder(**{**base, **free, **restrictions, **fields})
-        case Kind.REQUEST:
-            base = {
-                "app": APP,
-                "appmaxprice": NRlc(0),
-                "dataset": NOBODY,
-                "datasetmaxprice": NRlc(0),
-                "workerpool": NOBODY,
-                "workerpoolmaxprice": NRlc(0),
-                "requester": signer or REQUESTER,
-                "category": 0,
-                "trust": 0,
-                "beneficiary": NOBODY,
-                "callback": NOBODY,
-                "params": "{}",
-            }
-            order = RequestOrder(**{**base, **free, **fields})
+    usual: dict[Kind, Order] = {
+        Kind.APP: replace(APP_ORDER, app=APP),
+        Kind.DATASET: replace(DATASET_ORDER, dataset=DATASET),
+        Kind.WORKERPOOL: replace(POOL_ORDER, workerpool=POOL),
+        Kind.REQUEST: replace(REQUEST_ORDER, app=APP, requester=signer or REQUESTER),
+    }
+    salt = Hash32(keccak(str(next(_numbers)).encode()))
+    order = replace(usual[kind], **{"salt": salt, "sign": bytes(65), **fields})
     assert kind_of(order) is kind
     return listing_of(
         order,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from cast import (
@@ -17,6 +18,7 @@ from cast import (
 )
 from hub_pair import HubPair, Result
 
+from blank_orders import APP_ORDER, DATASET_ORDER, POOL_ORDER, REQUEST_ORDER
 from poolwright.devnet import toolchain
 from poolwright.devnet.contracts import Deployment
 from poolwright.devnet.node import Node
@@ -24,11 +26,10 @@ from poolwright.poco import abi, ids
 from poolwright.poco.keccak import keccak
 from poolwright.poco.matching import Orders, Policy
 from poolwright.poco.model import ForeignContract, workerpool_info
-from poolwright.poco.orders import NULL_DATASETORDER, AppOrder, DatasetOrder, RequestOrder, WorkerpoolOrder
+from poolwright.poco.orders import NULL_DATASETORDER
 from poolwright.poco.records import AppInfo, DatasetInfo
 from poolwright.poco.results import result_hash, result_seal
 from poolwright.poco.revert import Revert
-from poolwright.poco.tags import NO_TAG
 from poolwright.poco.types import Address, DealId, Hash32, NRlc, TaskId, Timestamp
 
 NOBODY = Address.zero()
@@ -126,6 +127,10 @@ class Stage(HubPair):
         self._salt += 1
         return Hash32(self._salt.to_bytes(32, "big"))
 
+    def usual(self, changes: dict[str, Any] | None, **usual: Any) -> dict[str, Any]:
+        """What an order has here unless a test changes it."""
+        return {"volume": 10, "salt": self.salt(), **usual, **(changes or {})}
+
     def orders(
         self,
         *,
@@ -136,48 +141,31 @@ class Stage(HubPair):
         request: dict[str, Any] | None = None,
     ) -> Orders:
         """Four signed orders that match, but for the given fields; `sign` given replaces the signature."""
-        free: dict[str, Any] = {"volume": 10, "tag": NO_TAG}
-        restrictable = ("apprestrict", "datasetrestrict", "workerpoolrestrict", "requesterrestrict")
-        nobody = dict.fromkeys(restrictable, NOBODY)
-
-        def fields(kind: type, changes: dict[str, Any] | None, **usual: Any) -> dict[str, Any]:
-            known = {**free, **nobody, "salt": self.salt(), **usual, **(changes or {})}
-            return {name: value for name, value in known.items() if name in kind.__dataclass_fields__}
-
-        app_order = AppOrder(**fields(AppOrder, app, app=self.app, appprice=NRlc(1000)))
+        app_order = replace(APP_ORDER, **self.usual(app, app=self.app, appprice=NRlc(1000)))
         dataset_order = NULL_DATASETORDER
         if with_dataset:
-            dataset_order = DatasetOrder(
-                **fields(DatasetOrder, dataset, dataset=self.dataset, datasetprice=NRlc(500))
+            dataset_order = replace(
+                DATASET_ORDER, **self.usual(dataset, dataset=self.dataset, datasetprice=NRlc(500))
             )
-        pool_order = WorkerpoolOrder(
-            **fields(
-                WorkerpoolOrder,
-                workerpool,
-                workerpool=self.pool,
-                workerpoolprice=NRlc(25_000),
-                category=0,
-                trust=100,
-            )
+        pool_order = replace(
+            POOL_ORDER,
+            **self.usual(workerpool, workerpool=self.pool, workerpoolprice=NRlc(25_000), trust=100),
         )
-        request_order = RequestOrder(
-            **fields(
-                RequestOrder,
+        request_order = replace(
+            REQUEST_ORDER,
+            **self.usual(
                 request,
                 app=app_order.app,
                 appmaxprice=NRlc(max(app_order.appprice, 1000)),
                 dataset=dataset_order.dataset,
                 datasetmaxprice=NRlc(max(dataset_order.datasetprice, 500)),
-                workerpool=NOBODY,
                 workerpoolmaxprice=NRlc(max(pool_order.workerpoolprice, 25_000)),
                 requester=REQUESTER.address,
-                category=0,
                 trust=1,
                 volume=3,
                 beneficiary=REQUESTER.address,
-                callback=NOBODY,
                 params='{"iexec_args":"x"}',
-            )
+            ),
         )
         if not app_order.sign:
             app_order = self.owner_of(app_order.app).signed(app_order, self.domain)

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from blank_orders import APP_ORDER, DATASET_ORDER, POOL_ORDER, REQUEST_ORDER
 from poolwright.devnet.anvil import CHAIN_ID, Anvil
 from poolwright.devnet.contracts import Deployment, deploy
 from poolwright.devnet.node import Node
@@ -30,7 +31,6 @@ from poolwright.poco.orders import (
     order_hash,
 )
 from poolwright.poco.signatures import address_of_key, sign_digest
-from poolwright.poco.tags import NO_TAG
 from poolwright.poco.types import Address, Hash32, NRlc, OrderHash
 
 NOBODY = Address.zero()
@@ -91,53 +91,27 @@ class Chain:
     # --- orders
 
     def app_order(self, **fields: Any) -> AppOrder:
-        free = {"app": self.entries["app"], "appprice": NRlc(0), "volume": 10, "tag": NO_TAG, "salt": _salt()}
-        limits = dict.fromkeys(("datasetrestrict", "workerpoolrestrict", "requesterrestrict"), NOBODY)
-        return self.signed(AppOrder(**{**free, **limits, **fields}), PROVIDER)
+        usual = {"app": self.entries["app"], "volume": 10, "salt": _salt()}
+        return self.signed(replace(APP_ORDER, **{**usual, **fields}), PROVIDER)
 
     def dataset_order(self, **fields: Any) -> DatasetOrder:
-        free = {
-            "dataset": self.entries["dataset"],
-            "datasetprice": NRlc(0),
-            "volume": 10,
-            "tag": NO_TAG,
-            "salt": _salt(),
-        }
-        limits = dict.fromkeys(("apprestrict", "workerpoolrestrict", "requesterrestrict"), NOBODY)
-        return self.signed(DatasetOrder(**{**free, **limits, **fields}), PROVIDER)
+        usual = {"dataset": self.entries["dataset"], "volume": 10, "salt": _salt()}
+        return self.signed(replace(DATASET_ORDER, **{**usual, **fields}), PROVIDER)
 
     def pool_order(self, **fields: Any) -> WorkerpoolOrder:
-        free: dict[str, Any] = {
-            "workerpool": self.entries["pool"],
-            "workerpoolprice": NRlc(0),
-            "volume": 10,
-            "tag": NO_TAG,
-            "category": 0,
-            "trust": 1,
-            "salt": _salt(),
-        }
-        limits = dict.fromkeys(("apprestrict", "datasetrestrict", "requesterrestrict"), NOBODY)
-        return self.signed(WorkerpoolOrder(**{**free, **limits, **fields}), MANAGER)
+        usual = {"workerpool": self.entries["pool"], "volume": 10, "trust": 1, "salt": _salt()}
+        return self.signed(replace(POOL_ORDER, **{**usual, **fields}), MANAGER)
 
     def request_order(self, **fields: Any) -> RequestOrder:
-        free: dict[str, Any] = {
+        usual = {
             "app": self.entries["app"],
-            "appmaxprice": NRlc(0),
-            "dataset": NOBODY,
-            "datasetmaxprice": NRlc(0),
-            "workerpool": NOBODY,
-            "workerpoolmaxprice": NRlc(0),
             "requester": REQUESTER,
-            "volume": 1,
-            "tag": NO_TAG,
-            "category": 0,
             "trust": 1,
             "beneficiary": REQUESTER,
-            "callback": NOBODY,
             "params": '{"iexec_args":"hello"}',
             "salt": _salt(),
         }
-        return self.signed(RequestOrder(**{**free, **fields}), REQUESTER)
+        return self.signed(replace(REQUEST_ORDER, **{**usual, **fields}), REQUESTER)
 
     def signed(self, order: Any, signer: Address) -> Any:
         return replace(order, sign=sign_digest(KEY_OF[signer], order_hash(order, self.domain)))

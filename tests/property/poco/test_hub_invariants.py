@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from blank_orders import APP_ORDER, POOL_ORDER, REQUEST_ORDER
 from poolwright.poco import ids
 from poolwright.poco.keccak import keccak
 from poolwright.poco.matching import Orders, Policy
 from poolwright.poco.model import Call, ForeignContract, Poco, Registries, workerpool_info
 from poolwright.poco.orders import (
     NULL_DATASETORDER,
-    AppOrder,
     Domain,
-    RequestOrder,
-    WorkerpoolOrder,
     order_hash,
 )
 from poolwright.poco.records import AppInfo, Category, ContributionStatus, TaskStatus
 from poolwright.poco.results import result_hash, result_seal
 from poolwright.poco.revert import Revert
 from poolwright.poco.rewards import KITTY_ADDRESS
-from poolwright.poco.tags import NO_TAG
 from poolwright.poco.types import Address, DealId, Hash32, NRlc, Seconds, TaskId, Timestamp
 
 LONG = os.environ.get("POOLWRIGHT_HYPOTHESIS") == "long"
@@ -123,19 +121,21 @@ class HubInvariants(RuleBasedStateMachine):
     )
     def deal(self, price: int, trust: int, volume: int, stake_ratio: int, reward_ratio: int) -> None:
         salt = Hash32(len(self.deals).to_bytes(32, "big"))
-        app = AppOrder(
-            app=self.app, appprice=NRlc(price // 3), volume=9, tag=NO_TAG, datasetrestrict=NOBODY,
-            workerpoolrestrict=NOBODY, requesterrestrict=NOBODY, salt=salt,
-        )  # fmt: skip
-        pool = WorkerpoolOrder(
-            workerpool=self.pool, workerpoolprice=NRlc(price), volume=9, tag=NO_TAG, category=0, trust=10,
-            apprestrict=NOBODY, datasetrestrict=NOBODY, requesterrestrict=NOBODY, salt=salt,
-        )  # fmt: skip
-        request = RequestOrder(
-            app=self.app, appmaxprice=NRlc(price), dataset=NOBODY, datasetmaxprice=NRlc(0), workerpool=NOBODY,
-            workerpoolmaxprice=NRlc(price), requester=REQUESTER, volume=volume, tag=NO_TAG, category=0,
-            trust=trust, beneficiary=REQUESTER, callback=NOBODY, params="", salt=salt,
-        )  # fmt: skip
+        app = replace(APP_ORDER, app=self.app, appprice=NRlc(price // 3), volume=9, salt=salt)
+        pool = replace(
+            POOL_ORDER, workerpool=self.pool, workerpoolprice=NRlc(price), volume=9, trust=10, salt=salt
+        )
+        request = replace(
+            REQUEST_ORDER,
+            app=self.app,
+            appmaxprice=NRlc(price),
+            workerpoolmaxprice=NRlc(price),
+            requester=REQUESTER,
+            volume=volume,
+            trust=trust,
+            beneficiary=REQUESTER,
+            salt=salt,
+        )
         self.poco.change_policy(self.call(SCHEDULER), self.pool, Policy(stake_ratio, reward_ratio))
         orders = Orders(app=app, dataset=NULL_DATASETORDER, workerpool=pool, request=request)
         if self.attempt(lambda: self.poco.match_orders(self.call(OWNER), orders)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from blank_orders import APP_ORDER, DATASET_ORDER, POOL_ORDER, REQUEST_ORDER
 from poolwright.devnet.ledger import Balance, EndedTask, Ending
 from poolwright.poco import ids
 from poolwright.poco.authorization import sign_authorization
@@ -14,19 +15,14 @@ from poolwright.poco.matching import Orders
 from poolwright.poco.model import Call, Emitted, Poco, Registries, workerpool_info
 from poolwright.poco.orders import (
     NULL_DATASETORDER,
-    AppOrder,
-    DatasetOrder,
     Domain,
     Order,
-    RequestOrder,
-    WorkerpoolOrder,
     order_hash,
 )
 from poolwright.poco.records import AppInfo, Category, DatasetInfo
 from poolwright.poco.results import result_hash, result_seal
 from poolwright.poco.rewards import KITTY_ADDRESS
 from poolwright.poco.signatures import address_of_key, sign_digest
-from poolwright.poco.tags import NO_TAG
 from poolwright.poco.types import (
     Address,
     BlockHash,
@@ -117,26 +113,25 @@ class HubInMemory:
         """Match orders for so many tasks; prices in nRLC per task, no dataset without a dataset price."""
         self._salt += 1
         salt = Hash32(self._salt.to_bytes(32, "big"))
-        app = AppOrder(
-            app=self.app, appprice=NRlc(app_price), volume=tasks, tag=NO_TAG,
-            datasetrestrict=NOBODY, workerpoolrestrict=NOBODY, requesterrestrict=NOBODY, salt=salt,
-        )  # fmt: skip
+        same = {"volume": tasks, "salt": salt}
+        app = replace(APP_ORDER, app=self.app, appprice=NRlc(app_price), **same)
         dataset = NULL_DATASETORDER
         if dataset_price is not None:
-            dataset = DatasetOrder(
-                dataset=self.dataset, datasetprice=NRlc(dataset_price), volume=tasks, tag=NO_TAG,
-                apprestrict=NOBODY, workerpoolrestrict=NOBODY, requesterrestrict=NOBODY, salt=salt,
-            )  # fmt: skip
-        pool = WorkerpoolOrder(
-            workerpool=self.pool, workerpoolprice=NRlc(pool_price), volume=tasks, tag=NO_TAG, category=0,
-            trust=trust, apprestrict=NOBODY, datasetrestrict=NOBODY, requesterrestrict=NOBODY, salt=salt,
-        )  # fmt: skip
-        request = RequestOrder(
-            app=self.app, appmaxprice=NRlc(app_price), dataset=dataset.dataset,
-            datasetmaxprice=dataset.datasetprice, workerpool=NOBODY, workerpoolmaxprice=NRlc(pool_price),
-            requester=WHO["requester"], volume=tasks, tag=NO_TAG, category=0, trust=trust,
-            beneficiary=WHO["requester"], callback=NOBODY, params="{}", salt=salt,
-        )  # fmt: skip
+            dataset = replace(DATASET_ORDER, dataset=self.dataset, datasetprice=NRlc(dataset_price), **same)
+        price = NRlc(pool_price)
+        pool = replace(POOL_ORDER, workerpool=self.pool, workerpoolprice=price, trust=trust, **same)
+        request = replace(
+            REQUEST_ORDER,
+            app=self.app,
+            appmaxprice=NRlc(app_price),
+            dataset=dataset.dataset,
+            datasetmaxprice=dataset.datasetprice,
+            workerpoolmaxprice=price,
+            requester=WHO["requester"],
+            trust=trust,
+            beneficiary=WHO["requester"],
+            **same,
+        )
         orders = Orders(
             app=replace(app, sign=_signed("provider", app)),
             dataset=dataset if not dataset.dataset else replace(dataset, sign=_signed("provider", dataset)),
