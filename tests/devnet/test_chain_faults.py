@@ -21,6 +21,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from buyers import buy, wallets_of
 from poolwright.chain.gas import DEFAULT_CAP, GasPolicy
 from poolwright.chain.heads import Heads
 from poolwright.chain.logs import collect, transaction_logs
@@ -35,13 +36,13 @@ from poolwright.daemons.worker import work
 from poolwright.devnet import dealing, processes, timeline, toolchain
 from poolwright.devnet.accounting import Books, Ledger
 from poolwright.devnet.anvil import Anvil, AnvilSettings, free_port
-from poolwright.devnet.dealing import Terms, Traded
 from poolwright.devnet.folder import StateFolder
 from poolwright.devnet.ledger import Line
 from poolwright.devnet.parts import (
     Ports,
     health,
     inherited_environment,
+    poolwright_command,
     results_program,
     scheduler_program,
     worker_program,
@@ -115,7 +116,7 @@ class Net:
         self.url = ports.scheduler_url
         program = scheduler_program(self.folder, ports)
         self.scheduler = processes.spawn(
-            program.command(),
+            poolwright_command(*program.words),
             environment=inherited_environment(os.environ) | program.environment(self.record) | self.settings,
             folder=self.folder.root,
             log=self.folder.log("scheduler"),
@@ -155,31 +156,20 @@ class Net:
 
     async def buy(self, *, tasks: int = 1, trust: int = 1) -> tuple[Books, Timeline]:
         """Open the books and make a deal; its requester pays any gas price."""
-        terms = Terms(
-            tasks=tasks,
-            trust=trust,
-            category=0,
-            arguments="",
-            app_price=NRlc(0),
-            dataset_price=NRlc(0),
-            pool_price=PRICE,
-        )
-        wallets = {
-            name: await dealing.open_wallet(self.record, name)
-            for name in ("provider", "manager", "requester")
-        }
+        wallets = await wallets_of(self.record)
         books = Books(rpc=self.rpc, hub=self.hub, record=self.record)
         await books.open(await self.heads.beyond(None))
-        domain = await self.hub.domain()
-        traded = Traded(app=self.app, dataset=Address.zero(), workerpool=self.record.workerpool)
-        requester = wallets["requester"]
-        orders = dealing.signed_orders(
-            dealing.unsigned_orders(traded, terms, requester.address, dealing.random_salt()),
-            domain,
-            **wallets,
-        )
-        async with self.sender(requester) as sender:
-            deal_id, receipt = await dealing.match(self.hub, orders, domain, sender)
+        async with self.sender(wallets["requester"]) as sender:
+            deal_id, receipt = await buy(
+                self.hub,
+                self.record,
+                sender,
+                self.app,
+                wallets=wallets,
+                tasks=tasks,
+                trust=trust,
+                pool_price=PRICE,
+            )
         names = {wallet.address: name for name, wallet in self.record.wallets.items()}
         logs = await transaction_logs(self.rpc, receipt.tx_hash)
         return books, timeline.opened(deal_id, 0, tasks, names, logs)
@@ -300,7 +290,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         record = provision(folder, services, workers=2, previous=None)
         program = results_program(folder, ports)
         results = processes.spawn(
-            program.command(),
+            poolwright_command(*program.words),
             environment=inherited_environment(os.environ) | program.environment(record),
             folder=folder.root,
             log=folder.log("results"),

@@ -23,6 +23,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from buyers import RLC, buy, wallets_of
 from poolwright.chain.gas import GasPolicy
 from poolwright.chain.heads import Heads
 from poolwright.chain.reads import HubReader, Question
@@ -33,19 +34,17 @@ from poolwright.compute.images import BUSYBOX, build_image, context_tar, debian_
 from poolwright.compute.port import ImageRef
 from poolwright.devnet import dealing, network
 from poolwright.devnet.contracts import first_account
-from poolwright.devnet.dealing import Terms, Traded
 from poolwright.devnet.folder import StateFolder
 from poolwright.devnet.node import Node
 from poolwright.devnet.record import NetworkRecord, require_network
 from poolwright.poco import calls, ids, views
 from poolwright.poco.records import OnchainTask, TaskStatus
-from poolwright.poco.types import Address, DealId, Hash32, NRlc, TaskId
+from poolwright.poco.types import Address, DealId, Hash32, TaskId
 
 pytestmark = [pytest.mark.devnet, pytest.mark.chain, pytest.mark.engine]
 
 PATIENCE_SECONDS = 150
 IMAGE = "127.0.0.1:9/poolwright/test-failing-apps:1"
-RLC = 10**9
 MIB = 1024**2
 OUTPUT_LIMIT_BYTES = 4 * MIB
 SHORT_TIMEREF = 8
@@ -95,28 +94,19 @@ class Net:
         pool_price: int = RLC,
     ) -> list[TaskId]:
         """Make a deal as the demo does."""
-        terms = Terms(
+        deal_id, _ = await buy(
+            self.hub,
+            self.record,
+            self.senders["requester"],
+            self.apps[app],
+            wallets=self.wallets,
+            dataset=dataset,
+            arguments=program,
+            category=category,
             tasks=tasks,
             trust=trust,
-            category=category,
-            arguments=program,
-            app_price=NRlc(0),
-            dataset_price=NRlc(0),
-            pool_price=NRlc(pool_price),
+            pool_price=pool_price,
         )
-        traded = Traded(
-            app=self.apps[app], dataset=dataset or Address.zero(), workerpool=self.record.workerpool
-        )
-        requester = self.wallets["requester"]
-        domain = await self.hub.domain()
-        orders = dealing.signed_orders(
-            dealing.unsigned_orders(traded, terms, requester.address, dealing.random_salt()),
-            domain,
-            provider=self.wallets["provider"],
-            manager=self.wallets["manager"],
-            requester=requester,
-        )
-        deal_id, _ = await dealing.match(self.hub, orders, domain, self.senders["requester"])
         return [ids.task_id(DealId(deal_id), index) for index in range(tasks)]
 
     async def shown(self, task_id: TaskId) -> dict[str, Any]:
@@ -208,9 +198,7 @@ async def opened(folder: StateFolder, image: ImageRef) -> AsyncIterator[Net]:
         heads = await stack.enter_async_context(Heads(rpc, poll_seconds=0.2))
         http = await stack.enter_async_context(aiohttp.ClientSession())
         hub = HubReader(rpc, record.hub)
-        wallets = {
-            name: await dealing.open_wallet(record, name) for name in ("provider", "manager", "requester")
-        }
+        wallets = await wallets_of(record)
         senders = {
             name: await stack.enter_async_context(
                 TxSender(rpc, wallets[name], record.chain_id, MemoryTxJournal(), GasPolicy(), heads=heads)

@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from buyers import RLC, buy
 from databases import Cluster, postgresql
 from poolwright.chain.gas import GasPolicy
 from poolwright.chain.heads import Heads
@@ -31,13 +32,13 @@ from poolwright.compute.port import ImageRef
 from poolwright.daemons.tx_journal import PENDING, SETTLED
 from poolwright.devnet import dealing, engine, processes, toolchain
 from poolwright.devnet.anvil import Anvil, AnvilSettings, free_port
-from poolwright.devnet.dealing import Terms, Traded
 from poolwright.devnet.folder import StateFolder
 from poolwright.devnet.node import Node
 from poolwright.devnet.parts import (
     Ports,
     Program,
     inherited_environment,
+    poolwright_command,
     results_program,
     scheduler_program,
     worker_program,
@@ -46,7 +47,7 @@ from poolwright.devnet.provision import Services, provision
 from poolwright.devnet.record import NetworkRecord
 from poolwright.poco import ids
 from poolwright.poco.records import OnchainTask, TaskStatus
-from poolwright.poco.types import Address, NRlc, TaskId
+from poolwright.poco.types import Address, TaskId
 from poolwright.store.postgresql_reads import PostgresReads
 from poolwright.wire import codec
 
@@ -56,7 +57,6 @@ PATIENCE_SECONDS = 150
 TAKEOVER_SECONDS = 30
 """More than three times what is promised: this machine may be slow. The measured time is in the output."""
 IMAGE = "127.0.0.1:9/poolwright/test-standby:1"
-RLC = 10**9
 SCRIPT = """sleep 6
 echo done > /iexec_out/result
 echo '{"deterministic-output-path": "/iexec_out/result"}' > /iexec_out/computed.json
@@ -117,7 +117,7 @@ class Scene:
 
     def start(self, name: str, program: Program, **settings: str) -> Process:
         popen = processes.spawn(
-            program.command(),
+            poolwright_command(*program.words),
             environment=inherited_environment(os.environ)
             | program.environment(self.ground.record)
             | settings,
@@ -167,26 +167,7 @@ class Scene:
         await self.until(process, "/health", lambda told: told.get("role") == role)
 
     async def buy(self) -> TaskId:
-        terms = Terms(
-            tasks=1,
-            trust=1,
-            category=0,
-            arguments="",
-            app_price=NRlc(0),
-            dataset_price=NRlc(0),
-            pool_price=NRlc(RLC),
-        )
-        record = self.ground.record
-        wallets = {
-            name: await dealing.open_wallet(record, name) for name in ("provider", "manager", "requester")
-        }
-        domain = await self.hub.domain()
-        traded = Traded(app=self.app, dataset=Address.zero(), workerpool=record.workerpool)
-        address = wallets["requester"].address
-        orders = dealing.signed_orders(
-            dealing.unsigned_orders(traded, terms, address, dealing.random_salt()), domain, **wallets
-        )
-        deal_id, _ = await dealing.match(self.hub, orders, domain, self.requester)
+        deal_id, _ = await buy(self.hub, self.ground.record, self.requester, self.app)
         return ids.task_id(deal_id, 0)
 
     async def until_computing(self, leader: Process, task_id: TaskId) -> None:
@@ -280,7 +261,10 @@ def ground(tmp_path_factory: pytest.TempPathFactory, image: ImageRef) -> Iterato
         program = results_program(folder, ports)
         environment = inherited_environment(os.environ) | program.environment(record)
         results = processes.spawn(
-            program.command(), environment=environment, folder=folder.root, log=folder.log("results")
+            poolwright_command(*program.words),
+            environment=environment,
+            folder=folder.root,
+            log=folder.log("results"),
         )
         try:
             yield Ground(folder=folder, ports=ports, record=record, image=image)

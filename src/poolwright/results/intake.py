@@ -36,14 +36,19 @@ def _leave(header: str) -> PoolLeave:
     try:
         challenge, signature = parse_workerpool_header(header)
     except PeerError as problem:
-        raise NotAuthorized(
-            problem.what,
-            code=problem.code,
-            expected=problem.expected,
-            got=problem.got,
-            next_step=problem.next_step,
-        ) from problem
+        raise _not_authorized(problem) from problem
     return PoolLeave(challenge=challenge, signature=signature)
+
+
+def _not_authorized(problem: PeerError) -> NotAuthorized:
+    """What a header breaks, as the refusal of who sent it."""
+    return NotAuthorized(
+        problem.what,
+        code=problem.code,
+        expected=problem.expected,
+        got=problem.got,
+        next_step=problem.next_step,
+    )
 
 
 def wall_clock() -> Timestamp:
@@ -137,13 +142,7 @@ class Intake:
                 now=self._clock(),
             )
         except PeerError as problem:
-            raise NotAuthorized(
-                problem.what,
-                code=problem.code,
-                expected=problem.expected,
-                got=problem.got,
-                next_step=problem.next_step,
-            ) from problem
+            raise _not_authorized(problem) from problem
         return authorization.worker
 
     @asynccontextmanager
