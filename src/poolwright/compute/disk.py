@@ -70,6 +70,15 @@ def give_to(folder: Path, uid: int) -> None:
         os.chown(folder, uid, uid)
 
 
+def make_empty(folder: Path, uid: int) -> None:
+    """Remove what an earlier run left in the output folder. Raises as `remove_tree`."""
+    with os.scandir(folder) as entries:
+        is_empty = next(entries, None) is None
+    if not is_empty:
+        remove_tree(folder)
+        give_to(folder, uid)
+
+
 def give_back(folder: Path) -> None:
     """Make readable again what the app made unreadable, files and folders of ours; links are left alone."""
     pending = [os.fspath(folder)]

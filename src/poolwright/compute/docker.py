@@ -1,7 +1,8 @@
 """The engine port on a Docker or Podman engine, through its HTTP API.
 
 The hot path of a task is four calls: create, start, wait, and after the end one look at the container
-beside one read of its log. Whether the container exists already is asked by creating it: the name is the
+beside one read of its log. A container that an engine's or a machine's end cut off is followed by another,
+which its label counts. Whether the container exists already is asked by creating it: the name is the
 task's, so the engine itself answers "409, there is one", and only then is it looked at. Removal is in the
 background. Where the engine runs is DOCKER_HOST, the client's context, or the usual sockets.
 """
@@ -13,18 +14,21 @@ import json
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Collection
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 
 import aiohttp
+import structlog
 from aiodocker import Docker, DockerError
 from aiodocker.containers import DockerContainer
 
 from poolwright.compute import answers
-from poolwright.compute.disk import disk_at, give_to, size_of
+from poolwright.compute.disk import disk_at, give_to, make_empty, size_of
 from poolwright.compute.hardening import (
     LABEL_NETWORK,
+    LABEL_RUN,
     LABEL_TASK,
     LABEL_WORKER,
     container_config,
@@ -32,6 +36,7 @@ from poolwright.compute.hardening import (
 )
 from poolwright.compute.logs import LogSplitter
 from poolwright.compute.port import (
+    MOST_RUNS,
     EngineFacts,
     EngineUnavailable,
     ImageRef,
@@ -44,6 +49,8 @@ from poolwright.compute.port import (
 from poolwright.poco.errors import InputError
 from poolwright.poco.types import Address, Hash32, TaskId
 
+log = structlog.get_logger(__name__)
+
 IMAGE_FRESH_SECONDS = 60.0
 """An image seen on this host is not looked up again for so long."""
 MEASURE_SECONDS = 0.5
@@ -52,6 +59,8 @@ CALL_SECONDS = 120.0
 """Bound of one engine call that should be quick; a busy engine takes seconds."""
 KILL_SECONDS = 60.0
 """How long a killed container may take to be gone before the engine counts as broken."""
+CUT_OFF_SECONDS = 2.0
+"""Pause between a container that was cut off and the next."""
 
 _NAME_ATTEMPTS = 100
 _NAME_SECONDS = 0.1
@@ -73,7 +82,9 @@ class DockerEngine:
         self._user: int | None = None
         self._images: dict[str, tuple[float, ImageRef]] = {}
         self._stopped: set[TaskId] = set()
-        self._removals: set[asyncio.Task[None]] = set()
+        self._starts: defaultdict[TaskId, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """Two calls for one task do not both make, or both begin, its container."""
+        self._removals: set[asyncio.Task[bool]] = set()
 
     async def ping(self) -> EngineFacts:
         async with _engine_call("ask the container engine what it is"):
@@ -111,34 +122,29 @@ class DockerEngine:
         return fetched
 
     async def run(self, spec: RunSpec) -> RunEnded:
-        if spec.task_id in self._stopped:
-            return RunEnded(task_id=spec.task_id, exit_code=None, reason=RunReason.STOPPED)
         user = await self._container_user()
         give_to(spec.output_dir, user)
         spec.input_dir.mkdir(parents=True, exist_ok=True)
-        labels = {**self._labels, LABEL_TASK: str(spec.task_id)}
-        config = container_config(spec, labels=labels, user=user)
+        run_number = 1
         async with _engine_call(f"run task {spec.task_id}", image=spec.image):
-            for _ in range(_NAME_ATTEMPTS):
-                try:
-                    container = await self._docker.containers.create(
-                        config, name=self._container_name(spec.task_id)
-                    )
-                    break
-                except DockerError as problem:
-                    if not answers.is_name_taken(problem):
-                        raise
-                found = await self._existing(spec.task_id)
-                if found is not None:
-                    return await self._resume(found, spec)
-                await asyncio.sleep(_NAME_SECONDS)  # it is being made or removed at this moment
-            else:
-                raise EngineUnavailable(
-                    f"container {self._container_name(spec.task_id)} neither exists nor can be made",
-                    expected=f"one of both within {_NAME_ATTEMPTS * _NAME_SECONDS:g} s",
-                    next_step="look at the engine's log",
+            while spec.task_id not in self._stopped:
+                async with self._starts[spec.task_id]:
+                    container, seconds_left = await self._begun(spec, user, run_number)
+                killed_for = None
+                if seconds_left is not None:
+                    killed_for = await self._watch(container, spec, seconds_left)
+                ended, run_number = await self._collect(container, spec, killed_for)
+                if not ended.is_cut_off or run_number >= MOST_RUNS:
+                    return ended
+                log.warning(
+                    "app was cut off and begins once more",
+                    task=str(spec.task_id),
+                    exit_code=ended.exit_code,
+                    run=run_number,
                 )
-            return await self._start(container, spec)
+                await self._clear_away(container, spec)
+                run_number += 1
+        return RunEnded(task_id=spec.task_id, exit_code=None, reason=RunReason.STOPPED)
 
     async def stop(self, task_id: TaskId) -> None:
         self._stopped.add(task_id)
@@ -147,6 +153,7 @@ class DockerEngine:
 
     async def forget(self, task_id: TaskId) -> None:
         self._stopped.discard(task_id)
+        self._starts.pop(task_id, None)
         container = self._docker.containers.container(self._container_name(task_id))
         removal = asyncio.create_task(_remove(container), name=f"remove {task_id}")
         self._removals.add(removal)
@@ -172,24 +179,59 @@ class DockerEngine:
 
     # -- one run ---------------------------------------------------------------------------------------
 
-    async def _start(self, container: DockerContainer, spec: RunSpec) -> RunEnded:
-        await container.start()
-        return await self._watch(container, spec, seconds_left=spec.limits.execution_seconds)
+    async def _begun(self, spec: RunSpec, user: int, run_number: int) -> tuple[DockerContainer, float | None]:
+        """The task's container, made and started where need be, and its seconds left; None: it has ended."""
+        labels = {**self._labels, LABEL_TASK: str(spec.task_id)}
+        config = container_config(spec, labels=labels | {LABEL_RUN: str(run_number)}, user=user)
+        for _ in range(_NAME_ATTEMPTS):
+            try:
+                container = await self._docker.containers.create(
+                    config, name=self._container_name(spec.task_id)
+                )
+                return await self._start(container, spec, user)
+            except DockerError as problem:
+                if not answers.is_name_taken(problem):
+                    raise
+            found = await self._existing(spec.task_id, labels)
+            if found is not None:
+                return await self._resume(found, spec, user)
+            await asyncio.sleep(_NAME_SECONDS)  # it is being made or removed at this moment
+        raise EngineUnavailable(
+            f"container {self._container_name(spec.task_id)} neither exists nor can be made",
+            expected=f"one of both within {_NAME_ATTEMPTS * _NAME_SECONDS:g} s",
+            next_step="look at the engine's log",
+        )
 
-    async def _resume(self, container: DockerContainer, spec: RunSpec) -> RunEnded:
+    async def _start(
+        self, container: DockerContainer, spec: RunSpec, user: int
+    ) -> tuple[DockerContainer, float]:
+        """Start a container that has never run; what stands in its output is of an earlier one."""
+        with disk_at(spec.output_dir):
+            await asyncio.to_thread(make_empty, spec.output_dir, user)
+        await container.start()
+        return container, spec.limits.execution_seconds
+
+    async def _resume(
+        self, container: DockerContainer, spec: RunSpec, user: int
+    ) -> tuple[DockerContainer, float | None]:
         """Go on with a container that an earlier call, perhaps of an earlier process, left."""
         state = container["State"]
         match state["Status"]:
             case "created" | "configured" | "initialized":
-                return await self._start(container, spec)
+                return await self._start(container, spec, user)
             case "running" | "paused" | "stopping":
                 ran = await self._engine_now() - _seconds(state["StartedAt"])
-                return await self._watch(container, spec, spec.limits.execution_seconds - ran)
+                return container, spec.limits.execution_seconds - ran
             case _:
-                return await self._collect(container, spec, None)
+                return container, None
 
-    async def _watch(self, container: DockerContainer, spec: RunSpec, seconds_left: float) -> RunEnded:
-        """Wait for the end; kill on the time limit, on too much output, or when stopped meanwhile."""
+    async def _watch(
+        self, container: DockerContainer, spec: RunSpec, seconds_left: float
+    ) -> RunReason | None:
+        """Wait for the end; kill on the time limit, on too much output, or when stopped meanwhile.
+
+        Answers why it was killed, None when it ended without us.
+        """
         end = asyncio.create_task(container.wait(condition="not-running"))
         try:
             deadline = time.monotonic() + seconds_left
@@ -217,11 +259,12 @@ class DockerEngine:
             await end
         finally:
             end.cancel()
-        return await self._collect(container, spec, killed_for)
+        return killed_for
 
     async def _collect(
         self, container: DockerContainer, spec: RunSpec, killed_for: RunReason | None
-    ) -> RunEnded:
+    ) -> tuple[RunEnded, int]:
+        """How the container ended, and the number of its run (`LABEL_RUN`)."""
         shown, splitter, output_bytes = await asyncio.gather(
             container.show(),
             self._read_log(container.id, spec.limits.log_bytes),
@@ -232,7 +275,7 @@ class DockerEngine:
         state = shown["State"]
         started_at, finished_at = _seconds(state["StartedAt"]), _seconds(state["FinishedAt"])
         exit_code = int(state["ExitCode"])
-        return RunEnded(
+        ended = RunEnded(
             task_id=spec.task_id,
             exit_code=exit_code,
             reason=reason_of(
@@ -249,6 +292,15 @@ class DockerEngine:
             started_at=started_at,
             finished_at=finished_at,
         )
+        return ended, int(shown["Config"]["Labels"].get(LABEL_RUN, "1"))
+
+    async def _clear_away(self, container: DockerContainer, spec: RunSpec) -> None:
+        """Remove a container that was cut off; later, as an engine that ends kills its containers first."""
+        await asyncio.sleep(CUT_OFF_SECONDS)
+        if not await _remove(container):
+            raise EngineUnavailable(
+                f"container of task {spec.task_id} cannot be removed", next_step="look at the engine's log"
+            )
 
     async def _read_log(self, container_id: str, limit_bytes: int) -> LogSplitter:
         """One raw read: the client's own log call merges the two streams and asks twice more."""
@@ -281,7 +333,7 @@ class DockerEngine:
         """The engine's clock, which stamped the container's start; it may run on another host."""
         return _seconds((await self._docker.system.info())["SystemTime"])
 
-    async def _existing(self, task_id: TaskId) -> DockerContainer | None:
+    async def _existing(self, task_id: TaskId, expected: Mapping[str, str]) -> DockerContainer | None:
         """The container of that name, None while it is made or removed; refuses one that is not ours."""
         name = self._container_name(task_id)
         try:
@@ -291,7 +343,6 @@ class DockerEngine:
                 return None
             raise
         labels: dict[str, str] = container["Config"]["Labels"] or {}
-        expected = {**self._labels, LABEL_TASK: str(task_id)}
         if not expected.items() <= labels.items():
             raise InputError(
                 f"container name {name} is taken by a container of somebody else",
@@ -395,16 +446,17 @@ async def _kill(container: DockerContainer) -> None:
             raise
 
 
-async def _remove(container: DockerContainer) -> None:
-    """Remove, whatever state it is in. What fails three times stays for the next sweep."""
+async def _remove(container: DockerContainer) -> bool:
+    """Remove, whatever state it is in; False after three failures, it stays for the next sweep then."""
     for seconds in (0.5, 2.0, 0.0):
         try:
             await container.delete(force=True, v=True)
-            return
+            return True
         except DockerError as problem:
             if answers.is_gone(problem):
-                return
+                return True
             await asyncio.sleep(seconds)
+    return False
 
 
 @asynccontextmanager

@@ -2,19 +2,26 @@
 
 An app gets an `AppRun` (arguments, environment, the real input and output folders, `print_out`), answers its
 exit code, and may raise `MemoryExceeded`. It is bounded as a container is: time, output size, logs.
+
+The host's engine goes down as a real one does: calls under way break, containers go on without it, and are
+killed when it starts again, unless it is one that keeps them (`live-restore`); without power they are lost.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from poolwright.compute.disk import size_of
+from poolwright.compute.disk import give_to, make_empty, size_of
 from poolwright.compute.logs import STDERR, STDOUT, tail_of
 from poolwright.compute.port import (
+    KILLED,
+    LOST,
+    MOST_RUNS,
     EngineFacts,
     EngineUnavailable,
     ImageRef,
@@ -27,7 +34,6 @@ from poolwright.compute.port import (
 from poolwright.poco.types import Address, TaskId
 
 MEASURE_SECONDS = 0.02
-KILLED = 137
 
 
 class MemoryExceeded(Exception):
@@ -59,11 +65,14 @@ class _Container:
     run: AppRun
     started_at: float
     program: asyncio.Future[int]
+    run_number: int
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     finished_at: float = 0.0
     exit_code: int = 0
     oom_killed: bool = False
     killed_for: RunReason | None = None
+    dies_with: int = KILLED
+    """Exit code when it is killed."""
 
 
 @dataclass(slots=True)
@@ -79,6 +88,28 @@ class FakeHost:
     """Every start ever, for the claim that no task runs twice."""
     containers: dict[TaskId, _Container] = field(default_factory=dict)
     guards: set[asyncio.Task[None]] = field(default_factory=set)
+    calls: set[asyncio.Task[bool]] = field(default_factory=set)
+    """Calls that wait; broken when the engine goes down."""
+
+    def go_down(self, *, without_power: bool = False) -> None:
+        """The engine ends at once, alone or with everything that runs."""
+        self.is_up = False
+        for call in self.calls:
+            call.cancel()
+        if without_power:
+            self._kill_all(LOST)
+
+    def come_back(self, *, keeps_containers: bool = False) -> None:
+        """The engine starts again."""
+        self.is_up = True
+        if not keeps_containers:
+            self._kill_all(KILLED)
+
+    def _kill_all(self, exit_code: int) -> None:
+        for container in self.containers.values():
+            if not container.program.done():
+                container.dies_with = exit_code
+                container.program.cancel()
 
     async def close(self) -> None:
         """Kill what still runs; for the end of a test."""
@@ -127,15 +158,31 @@ class FakeEngine:
 
     async def run(self, spec: RunSpec) -> RunEnded:
         self._require_up()
-        if spec.task_id in self._stopped:
-            return RunEnded(task_id=spec.task_id, exit_code=None, reason=RunReason.STOPPED)
-        container = self._host.containers.get(spec.task_id)
-        if container is None:
-            await self.pull(spec.image)
-            container = self._create(spec)
-        await container.ended.wait()
+        run_number = 1
+        while spec.task_id not in self._stopped:
+            container = self._host.containers.get(spec.task_id)
+            if container is None:
+                await self.pull(spec.image)
+                container = self._create(spec, run_number)
+            await self._end_of(container)
+            ended = self._collect(container, spec)
+            if not ended.is_cut_off or container.run_number >= MOST_RUNS:
+                return ended
+            if self._host.containers.get(spec.task_id) is container:
+                del self._host.containers[spec.task_id]
+            run_number = container.run_number + 1
+        return RunEnded(task_id=spec.task_id, exit_code=None, reason=RunReason.STOPPED)
+
+    async def _end_of(self, container: _Container) -> None:
+        """Wait for it. Raises EngineUnavailable at once when the engine goes down meanwhile."""
+        call = asyncio.create_task(container.ended.wait())
+        self._host.calls.add(call)
+        try:
+            await asyncio.wait({call})
+        finally:
+            self._host.calls.discard(call)
+            call.cancel()
         self._require_up()
-        return self._collect(container, spec)
 
     async def stop(self, task_id: TaskId) -> None:
         self._require_up()
@@ -175,8 +222,10 @@ class FakeEngine:
             if (container.worker, container.network) == (self._worker, self._network)
         }
 
-    def _create(self, spec: RunSpec) -> _Container:
-        spec.output_dir.mkdir(parents=True, exist_ok=True)
+    def _create(self, spec: RunSpec, run_number: int) -> _Container:
+        user = os.geteuid()
+        give_to(spec.output_dir, user)
+        make_empty(spec.output_dir, user)
         spec.input_dir.mkdir(parents=True, exist_ok=True)
         run = AppRun(spec)
         self._host.starts.append(spec.task_id)
@@ -186,6 +235,7 @@ class FakeEngine:
             run=run,
             started_at=self._host.clock(),
             program=asyncio.ensure_future(self._host.apps[spec.image](run)),
+            run_number=run_number,
         )
         guard = asyncio.create_task(_guard(self._host.clock, container))
         self._host.guards.add(guard)
@@ -242,7 +292,7 @@ async def _guard(clock: Callable[[], float], container: _Container) -> None:
 
 def _record_end(container: _Container) -> None:
     if container.program.cancelled():
-        container.exit_code = KILLED
+        container.exit_code = container.dies_with
         return
     match container.program.exception():
         case None:

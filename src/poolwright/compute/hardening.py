@@ -14,6 +14,7 @@ bounded files                            RLIMIT_NOFILE, RLIMIT_FSIZE (one file c
 bounded processor time                   RLIMIT_CPU: a runaway process ends even when no worker comes back
 bounded logs                             the log driver's max-size and max-file
 an init as process 1                     reaps orphans, passes signals on
+an end that it cannot catch              StopSignal; see `container_config`
 
 There is no switch that turns one of these off for one app; the network is the owner's choice for all.
 """
@@ -36,6 +37,8 @@ OPEN_FILES = 4096
 LABEL_TASK = "poolwright.task"
 LABEL_NETWORK = "poolwright.network"
 LABEL_WORKER = "poolwright.worker"
+LABEL_RUN = "poolwright.run"
+"""Which container of its task it is; 1 is the first."""
 
 
 def user_for(*, worker_uid: int, rootless: bool) -> int:
@@ -66,6 +69,8 @@ def container_config(spec: RunSpec, *, labels: Mapping[str, str], user: int) -> 
         "AttachStdin": False,
         "OpenStdin": False,
         "Tty": False,
+        # An engine that restarts stops what runs. An app that could catch that might end "well", half done.
+        "StopSignal": "SIGKILL",
         "NetworkDisabled": not limits.network,
         "HostConfig": {
             "Init": True,

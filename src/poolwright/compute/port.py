@@ -6,6 +6,7 @@ carries the task's id as a label, so a worker that comes back after a crash find
     run(spec)     no container of the task: create and start one, wait
                   one that runs:            wait for it, with the time it has left
                   one that ended:           collect it, never run it twice
+                  one that was cut off:     begin once more, from an empty output (`is_cut_off`)
     stop(task)    kill it now; `run` answers STOPPED
     forget(task)  remove it, once its end is safely recorded; until then it can be collected again
     sweep(keep)   after a restart: remove the containers of tasks that the worker no longer knows
@@ -20,7 +21,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from poolwright.poco.errors import InputError, Unavailable
 from poolwright.poco.types import TaskId
@@ -34,6 +35,13 @@ IEXEC_OUT = "/iexec_out"
 
 TAIL_CHARACTERS = 100_000
 """What a report carries of each log: its last characters (scheduler-worker.md section 1.8)."""
+
+MOST_RUNS: Final = 3
+"""Times that an app is begun at most. One that is cut off each time may well do it itself, and has failed."""
+KILLED: Final = 137
+"""Exit code of a container that was killed; an engine that restarts or ends kills ours, see `hardening`."""
+LOST: Final = 255
+"""Exit code that an engine makes up when a container is gone and nobody saw how: a power cut, a dead shim."""
 
 
 class ImageUnavailable(InputError):
@@ -107,6 +115,14 @@ class RunEnded:
     def succeeded(self) -> bool:
         return self.reason is RunReason.EXITED and self.exit_code == 0
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Killed by neither the app's limits nor this worker: its engine or its machine went down.
+
+        The facts of the container are all there is to tell it by, as the worker may have gone down as well.
+        """
+        return self.reason is RunReason.EXITED and self.exit_code in (KILLED, LOST)
+
     def explain(self, limits: Limits) -> str:
         """One sentence for the person who reads the replicate's story: what happened and what to do."""
         match self.reason:
@@ -179,7 +195,8 @@ class Engine(Protocol):
     async def run(self, spec: RunSpec) -> RunEnded:
         """Run the task's app once, however often it is asked. Raises ImageUnavailable.
 
-        When cancelled, the container goes on; the next call waits for it.
+        When cancelled, the container goes on; the next call waits for it. Every container begins with an
+        empty output folder, and one that was cut off is followed by another, up to MOST_RUNS of them.
         """
         ...
 

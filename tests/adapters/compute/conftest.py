@@ -3,15 +3,24 @@ from __future__ import annotations
 import asyncio
 import io
 import tarfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
-from engine_bench import TEST_IMAGE, Bench, docker_bench, twin_bench
+from engine_bench import (
+    TEST_IMAGE,
+    Bench,
+    FrailBench,
+    docker_bench,
+    frail_docker_bench,
+    frail_twin_bench,
+    twin_bench,
+)
 from engine_programs import PROGRAMS, REAL_ONLY
 
 from poolwright.compute.images import BUSYBOX, build_image, context_tar, debian_rootfs
+from private_engine import PrivateEngine, private_engine
 
 _DOCKERFILE = """FROM scratch
 ADD rootfs.tar /
@@ -36,11 +45,15 @@ def programs_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def test_image(programs_tar: Path) -> str:
     """The image of all programs, built without a hub."""
+    return _image_of_programs(programs_tar, None)
+
+
+def _image_of_programs(programs_tar: Path, host: str | None) -> str:
     context = context_tar(
         _DOCKERFILE, [("rootfs.tar", debian_rootfs(BUSYBOX)), ("programs.tar", programs_tar)]
     )
     try:
-        return asyncio.run(build_image(TEST_IMAGE, context)).name
+        return asyncio.run(build_image(TEST_IMAGE, context, host=host)).name
     finally:
         context.unlink()
 
@@ -88,4 +101,29 @@ async def bench(
 async def docker(test_image: str, tmp_path: Path) -> AsyncIterator[Bench]:
     """This machine's container engine only."""
     async with docker_bench(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def own_engine(programs_tar: Path) -> Iterator[PrivateEngine]:
+    """A container engine that may be killed, with the test image."""
+    with private_engine() as engine:
+        _image_of_programs(programs_tar, engine.host)
+        yield engine
+
+
+@pytest.fixture(params=["twin", pytest.param("docker", marks=pytest.mark.engine)])
+def frail_opened(request: pytest.FixtureRequest) -> Callable[[Path], AbstractAsyncContextManager[FrailBench]]:
+    """The same host twice: in memory, and a container engine of our own."""
+    if request.param == "twin":
+        return frail_twin_bench
+    engine: PrivateEngine = request.getfixturevalue("own_engine")
+    return lambda folder: frail_docker_bench(folder, engine)
+
+
+@pytest.fixture
+async def frail(
+    frail_opened: Callable[[Path], AbstractAsyncContextManager[FrailBench]], tmp_path: Path
+) -> AsyncIterator[FrailBench]:
+    async with frail_opened(tmp_path) as made:
         yield made

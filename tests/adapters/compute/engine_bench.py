@@ -1,9 +1,10 @@
-"""Hosts to run the engine suite on: the twin's, in memory, and this machine's container engine."""
+"""Hosts to run the engine suites on: the twin's, in memory, this machine's engine, and one to be killed."""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from poolwright.compute.docker import DockerEngine
 from poolwright.compute.fake import FakeEngine, FakeHost
 from poolwright.compute.port import MIB, Engine, Limits, RunSpec
 from poolwright.poco.types import Address, Hash32, TaskId
+from private_engine import PrivateEngine
 
 TEST_IMAGE = "127.0.0.1:9/poolwright/test-programs:1"
 NO_IMAGE = "127.0.0.1:9/poolwright/does-not-exist:1"
@@ -57,9 +59,23 @@ class Bench:
         )
 
 
+@dataclass
+class FrailBench:
+    """A host whose engine can be killed. Killing it alone leaves its containers as they are."""
+
+    bench: Bench
+    kill: Callable[[], Awaitable[None]]
+    cut_power: Callable[[], Awaitable[None]]
+    """Kill it with everything that runs on it."""
+    apps_ended: Callable[[], Awaitable[None]]
+    """Wait until no app runs; the engine need not be up."""
+    start: Callable[[bool], Awaitable[None]]
+    """Start it again; it kills containers that still run, unless it is told to keep them."""
+
+
 @asynccontextmanager
-async def twin_bench(folder: Path) -> AsyncIterator[Bench]:
-    host = FakeHost(apps={TEST_IMAGE: twin_app})
+async def twin_bench(folder: Path, host: FakeHost | None = None) -> AsyncIterator[Bench]:
+    host = host or FakeHost(apps={TEST_IMAGE: twin_app})
 
     def new_engine(worker: Address = WORKER) -> Engine:
         return FakeEngine(host, worker=worker, network="test")
@@ -72,12 +88,50 @@ async def twin_bench(folder: Path) -> AsyncIterator[Bench]:
 
 
 @asynccontextmanager
-async def docker_bench(folder: Path) -> AsyncIterator[Bench]:
+async def frail_twin_bench(folder: Path) -> AsyncIterator[FrailBench]:
+    host = FakeHost(apps={TEST_IMAGE: twin_app})
+
+    async def kill() -> None:
+        host.go_down()
+
+    async def cut_power() -> None:
+        host.go_down(without_power=True)
+
+    async def apps_ended() -> None:
+        await asyncio.gather(*(each.ended.wait() for each in host.containers.values()))
+
+    async def start(keeps_containers: bool) -> None:
+        host.come_back(keeps_containers=keeps_containers)
+
+    async with twin_bench(folder, host) as bench:
+        yield FrailBench(bench=bench, kill=kill, cut_power=cut_power, apps_ended=apps_ended, start=start)
+
+
+@asynccontextmanager
+async def frail_docker_bench(folder: Path, engine: PrivateEngine) -> AsyncIterator[FrailBench]:
+    async def kill() -> None:
+        await asyncio.to_thread(engine.kill)
+
+    async def cut_power() -> None:
+        await asyncio.to_thread(engine.kill, without_power=True)
+
+    async def apps_ended() -> None:
+        await asyncio.to_thread(engine.wait_for_apps)
+
+    async def start(keeps_containers: bool) -> None:
+        await asyncio.to_thread(engine.start, keeps_containers=keeps_containers)
+
+    async with docker_bench(folder, engine.host) as bench:
+        yield FrailBench(bench=bench, kill=kill, cut_power=cut_power, apps_ended=apps_ended, start=start)
+
+
+@asynccontextmanager
+async def docker_bench(folder: Path, host: str | None = None) -> AsyncIterator[Bench]:
     network = f"test-{secrets.token_hex(6)}"
     engines: list[Engine] = []
 
     def new_engine(worker: Address = WORKER) -> Engine:
-        engines.append(DockerEngine(worker_name=network, worker=worker, network=network))
+        engines.append(DockerEngine(worker_name=network, worker=worker, network=network, host=host))
         return engines[-1]
 
     nowhere = f"unix://{folder}/no-engine.sock"
@@ -91,3 +145,16 @@ async def docker_bench(folder: Path) -> AsyncIterator[Bench]:
             await engine.sweep([])
             await engine.close()
         await broken.close()
+
+
+async def started(spec: RunSpec) -> None:
+    """Wait until the app itself says that it runs."""
+    async with asyncio.timeout(60):
+        while not (spec.output_dir / "started").exists():  # noqa: ASYNC110 - a container sets no event
+            await asyncio.sleep(0.02)
+
+
+def open_gate(spec: RunSpec) -> RunSpec:
+    """Let the program `gate` go on to its end."""
+    (spec.input_dir / "go").touch()
+    return spec

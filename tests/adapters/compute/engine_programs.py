@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from poolwright.compute.fake import AppRun, MemoryExceeded
+from poolwright.compute.port import KILLED
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,10 @@ async def _babble(run: AppRun) -> int:
     return 0
 
 
+async def _killed(run: AppRun) -> int:
+    return KILLED
+
+
 async def _gate(run: AppRun) -> int:
     (run.spec.output_dir / "started").touch()
     while not (run.spec.input_dir / "go").exists():  # noqa: ASYNC110 - as the script does
@@ -80,6 +85,7 @@ PROGRAMS = {
     ),
     "fail": Program("echo cannot go on >&2; exit 3", _fail),
     "hang": Program("echo waiting; touch /iexec_out/started; sleep 600", _hang),
+    "killed": Program(f"exit {KILLED}", _killed),
     "nothing": Program("true", _nothing),
     "flood": Program("dd if=/dev/zero of=/iexec_out/flood bs=1048576 count=600", _flood),
     "flood-many": Program(

@@ -5,25 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from engine_bench import NO_IMAGE, WORKER, Bench
+from engine_bench import NO_IMAGE, WORKER, Bench, open_gate, started
 
-from poolwright.compute.port import MIB, EngineUnavailable, ImageUnavailable, RunReason, RunSpec
+from poolwright.compute.port import KILLED, MIB, EngineUnavailable, ImageUnavailable, RunReason
 from poolwright.poco.types import Address
 
 OTHER_WORKER = Address(bytes.fromhex("22" * 20))
-
-
-async def started(spec: RunSpec) -> None:
-    """Wait until the app itself says that it runs."""
-    async with asyncio.timeout(60):
-        while not (spec.output_dir / "started").exists():  # noqa: ASYNC110 - a container sets no event
-            await asyncio.sleep(0.02)
-
-
-def open_gate(spec: RunSpec) -> RunSpec:
-    """Let the program `gate` go on to its end."""
-    (spec.input_dir / "go").touch()
-    return spec
 
 
 async def test_app_gets_arguments_environment_and_input_and_its_output_and_logs_are_kept(
@@ -120,6 +107,13 @@ async def test_task_that_has_ended_is_collected_again_and_never_run_twice(bench:
     assert (spec.output_dir / "runs").read_text() == "ran\n"
 
 
+async def test_app_that_is_cut_off_every_time_has_failed_in_the_end(bench: Bench) -> None:
+    spec = bench.spec("killed")
+    ended = await bench.engine.run(spec)
+    assert (ended.exit_code, ended.reason) == (KILLED, RunReason.EXITED)
+    assert await bench.new_engine().run(spec) == ended, "it is not begun anew by the next worker either"
+
+
 async def test_restarted_worker_waits_for_the_container_that_its_predecessor_started(bench: Bench) -> None:
     spec = bench.spec("gate")
     before = asyncio.create_task(bench.engine.run(spec))
@@ -174,11 +168,12 @@ async def test_stop_before_the_run_keeps_the_app_from_starting(bench: Bench) -> 
 
 async def test_forgotten_task_can_be_run_anew(bench: Bench) -> None:
     spec = open_gate(bench.spec("gate"))
-    await bench.engine.run(spec)
+    first = await bench.engine.run(spec)
     await bench.engine.forget(spec.task_id)
     await bench.engine.close()
-    await bench.new_engine().run(spec)
-    assert (spec.output_dir / "runs").read_text() == "ran\nran\n"
+    second = await bench.new_engine().run(spec)
+    assert second.started_at >= first.finished_at
+    assert (spec.output_dir / "runs").read_text() == "ran\n", "it begins with an empty output"
 
 
 async def test_sweep_removes_only_this_workers_unknown_containers(bench: Bench) -> None:
