@@ -451,7 +451,11 @@ class WorkerHands:
             obstacle = obstacle_to_contribution(standing, self._worker, stake=stake, now=now)
         if obstacle is not None:
             return ContributionChecked(
-                at=now, task_id=task_id, verdict=obstacle.status, message=obstacle.message
+                at=now,
+                task_id=task_id,
+                verdict=obstacle.status,
+                message=obstacle.message,
+                cause=obstacle.cause,
             )
         return ContributionChecked(
             at=now, task_id=task_id, verdict=S.CAN_CONTRIBUTE, contribute_and_finalize=at_once

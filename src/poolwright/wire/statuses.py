@@ -25,7 +25,7 @@ except that the pool marks an unfinished one as FAILED, which frees its place fo
 Source: `reference/scheduler-worker.md` sections 3.1 and 3.2 (era 3.0.x). Five things are ours: WORKER_LOST
 leads back to RECOVERING without a restart of the worker; a contribution or reveal seen on the chain is
 believed in whatever earlier status its reports have reached; a worker that knows before it starts that it
-cannot contribute says so at once; one whose disk takes not even the description of a failure says FAILED; and
+cannot contribute says so at once; one that its own disk, engine or node has failed says FAILED; and
 a failed upload is not the end of a replicate: its worker still has the result, so it may be asked again, and
 a late success counts (there, one lost upload of the only winner lost the task: section 11.2, row 17).
 """
@@ -138,9 +138,8 @@ FINAL: Final[_Set] = frozenset({S.COMPLETED, S.FAILED})
 #: Neither tells how far the replicate has come; see `Replicate.reached`.
 INTERLUDES: Final[_Set] = frozenset({S.WORKER_LOST, S.RECOVERING})
 
-_RESULT_MADE = CANT_CONTRIBUTE | {S.CAN_CONTRIBUTE}
-#: A failure has a result as well, its description; FAILED says that not even that could be written.
-_STEP_FAILED = _RESULT_MADE | {S.FAILED}
+#: A failed step has a result as well, its description. FAILED: the worker's disk, engine or node failed it.
+_BEFORE_CHECK = CANT_CONTRIBUTE | {S.CAN_CONTRIBUTE, S.FAILED}
 
 #: Known before any work is done, so said before: what the chain would refuse, or why it cannot start.
 _REFUSED_EARLY = CANT_CONTRIBUTE | {S.OUT_OF_GAS, S.FAILED}
@@ -149,14 +148,14 @@ _WORKER_PATH: Final[dict[ReplicateStatus, _Set]] = {
     S.CREATED: frozenset({S.RUNNING, S.FAILED}),
     S.RUNNING: _REFUSED_EARLY | {S.APP_DOWNLOADING},
     S.APP_DOWNLOADING: frozenset({S.APP_DOWNLOADED, S.APP_DOWNLOAD_FAILED}),
-    S.APP_DOWNLOAD_FAILED: _STEP_FAILED,
+    S.APP_DOWNLOAD_FAILED: _BEFORE_CHECK,
     S.APP_DOWNLOADED: frozenset({S.DATA_DOWNLOADING}),
     S.DATA_DOWNLOADING: frozenset({S.DATA_DOWNLOADED, S.DATA_DOWNLOAD_FAILED}),
-    S.DATA_DOWNLOAD_FAILED: _STEP_FAILED,
+    S.DATA_DOWNLOAD_FAILED: _BEFORE_CHECK,
     S.DATA_DOWNLOADED: frozenset({S.COMPUTING}),
     S.COMPUTING: frozenset({S.COMPUTED, S.COMPUTE_FAILED}),
-    S.COMPUTED: _RESULT_MADE,
-    S.COMPUTE_FAILED: _STEP_FAILED,
+    S.COMPUTED: _BEFORE_CHECK,
+    S.COMPUTE_FAILED: _BEFORE_CHECK,
     S.CAN_CONTRIBUTE: frozenset({S.CONTRIBUTING, S.OUT_OF_GAS}),
     S.CONTRIBUTING: frozenset({S.CONTRIBUTE_FAILED, S.OUT_OF_GAS}),
     S.CONTRIBUTED: frozenset({S.REVEALING, S.CANT_REVEAL, S.OUT_OF_GAS}),

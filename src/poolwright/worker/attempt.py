@@ -1,7 +1,7 @@
 """One attempt of this worker at a task: what the scheduler calls a replicate, seen from inside.
 
     DESCRIBING ─► PULLING ─► FETCHING ─► COMPUTING ─► CHECKING ─► CONTRIBUTING ─► CONTRIBUTED
-                     └───────────┴── failed ─► DESCRIBING_FAILURE ─┘                   │ told to reveal
+             └───────┴───────────┴── failed ─► DESCRIBING_FAILURE ─┘                   │ told to reveal
     UPLOADED ◄─ UPLOADING ◄──── told to upload ──── REVEALED ◄─ REVEALING ◄─ CHECKING_REVEAL
 
 and from anywhere to PURGING, which ends it. Where one transaction is enough (`contributeAndFinalize`), the
@@ -16,8 +16,9 @@ Work that was under way when the purge began may end after it and leave its trac
 the late outcome of such work is a reason to purge again.
 
 A failure before the contribution has a result as well, a deterministic description of the failure, which is
-contributed like any other: the requester learns what went wrong, and the work is paid. Only when not even
-that can be written is there nothing to contribute, and the attempt is FAILED.
+contributed like any other: the requester learns what went wrong, and the work is paid. Only when it was this
+worker's own engine or disk that failed, or when not even the description can be written, is there nothing to
+contribute, and the attempt is FAILED (docs/adr/0003-failures-are-contributed.md).
 """
 
 from __future__ import annotations
@@ -120,11 +121,11 @@ STAGE_MOVES: Final[dict[tuple[Stage, type[Event | Instruction]], frozenset[Stage
     (Stage.DESCRIBING, TaskDescribed): frozenset({Stage.PULLING}),
     (Stage.DESCRIBING, TaskRefused): frozenset({Stage.PURGING}),
     (Stage.PULLING, AppDownloaded): frozenset({Stage.FETCHING}),
-    (Stage.PULLING, AppDownloadFailed): frozenset({Stage.DESCRIBING_FAILURE}),
+    (Stage.PULLING, AppDownloadFailed): frozenset({Stage.DESCRIBING_FAILURE, Stage.PURGING}),
     (Stage.FETCHING, DataDownloaded): frozenset({Stage.COMPUTING}),
-    (Stage.FETCHING, DataDownloadFailed): frozenset({Stage.DESCRIBING_FAILURE}),
+    (Stage.FETCHING, DataDownloadFailed): frozenset({Stage.DESCRIBING_FAILURE, Stage.PURGING}),
     (Stage.COMPUTING, AppComputed): frozenset({Stage.CHECKING, Stage.DELIVERING}),
-    (Stage.COMPUTING, AppComputeFailed): frozenset({Stage.DESCRIBING_FAILURE}),
+    (Stage.COMPUTING, AppComputeFailed): frozenset({Stage.DESCRIBING_FAILURE, Stage.PURGING}),
     (Stage.DESCRIBING_FAILURE, FailureDescribed): frozenset({Stage.CHECKING, Stage.DELIVERING}),
     (Stage.DESCRIBING_FAILURE, FailureNotDescribed): frozenset({Stage.PURGING}),
     (Stage.DELIVERING, ResultUploaded): frozenset({Stage.CHECKING}),
@@ -225,12 +226,14 @@ def step(attempt: Attempt, event: Event) -> Step:
                 Compute(task_id=attempt.task_id, terms=_terms(attempt)),
             )
         case AppDownloadFailed(cause=cause, message=message):
-            return _failed(attempt, S.APP_DOWNLOAD_FAILED, Details(cause=cause, message=message))
+            details = Details(cause=cause, message=message)
+            return _failed(attempt, S.APP_DOWNLOAD_FAILED, details, is_own_fault=event.is_own_fault)
         case DataDownloadFailed(cause=cause, message=message):
-            return _failed(attempt, S.DATA_DOWNLOAD_FAILED, Details(cause=cause, message=message))
+            details = Details(cause=cause, message=message)
+            return _failed(attempt, S.DATA_DOWNLOAD_FAILED, details, is_own_fault=event.is_own_fault)
         case AppComputeFailed(cause=cause, message=message, exit_code=exit_code, milliseconds=milliseconds):
             details = Details(cause=cause, message=message, exit_code=exit_code, milliseconds=milliseconds)
-            return _failed(attempt, S.COMPUTE_FAILED, details)
+            return _failed(attempt, S.COMPUTE_FAILED, details, is_own_fault=event.is_own_fault)
         case AppComputed(result=result, exit_code=exit_code, milliseconds=milliseconds):
             details = Details(exit_code=exit_code, milliseconds=milliseconds)
             return _with_result(replace(attempt, result=result), _report(attempt, S.COMPUTED, details))
@@ -244,7 +247,8 @@ def step(attempt: Attempt, event: Event) -> Step:
             return _check(attempt)
         case ContributionChecked(verdict=verdict, message=message):
             if verdict is not S.CAN_CONTRIBUTE:
-                return _purge(attempt, _report(attempt, verdict, Details(message=message)))
+                details = Details(cause=event.cause or None, message=message)
+                return _purge(attempt, _report(attempt, verdict, details))
             return _contribute(attempt, at_once=event.contribute_and_finalize)
         case ContributionMined(tx_hash=tx_hash, block=block):
             details = Details(tx_hash=tx_hash, block=block)
@@ -317,7 +321,9 @@ def _will_answer(attempt: Attempt, instruction: Complete | Abort) -> Step:
     return Step(replace(attempt, farewell=farewell))
 
 
-def _failed(attempt: Attempt, status: ReplicateStatus, details: Details) -> Step:
+def _failed(attempt: Attempt, status: ReplicateStatus, details: Details, *, is_own_fault: bool) -> Step:
+    if is_own_fault:
+        return _purge(attempt, _report(attempt, status, details), _report(attempt, S.FAILED, details))
     describe = DescribeFailure(
         task_id=attempt.task_id,
         terms=_terms(attempt),

@@ -54,6 +54,8 @@ class AppDownloadFailed:
     task_id: TaskId
     cause: str
     message: str
+    is_own_fault: bool = False
+    """It is this worker's disk or engine that failed, not the task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,8 @@ class DataDownloadFailed:
     task_id: TaskId
     cause: str
     message: str
+    is_own_fault: bool = False
+    """It is this worker's disk or engine that failed, not the task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +99,8 @@ class AppComputeFailed:
     message: str
     exit_code: int | None
     milliseconds: int
+    is_own_fault: bool = False
+    """It is this worker's disk or engine that failed, not the task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,9 +124,11 @@ class FailureNotDescribed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContributionChecked:
-    """The verdict before a contribution: CAN_CONTRIBUTE or one of CANT_CONTRIBUTE_SINCE_…
+    """The verdict before a contribution: CAN_CONTRIBUTE, one of CANT_CONTRIBUTE_SINCE_…, or FAILED.
 
-    `contribute_and_finalize`: the result has been delivered and the chain would take it in one transaction.
+    FAILED when it could not be found out; `cause` says why in a word (reference 3.1, "Today"), `message` in a
+    sentence. `contribute_and_finalize`: the result has been delivered and the chain would take it in one
+    transaction.
     """
 
     at: Timestamp
@@ -128,6 +136,7 @@ class ContributionChecked:
     verdict: ReplicateStatus
     message: str = ""
     contribute_and_finalize: bool = False
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

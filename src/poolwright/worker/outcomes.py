@@ -1,4 +1,8 @@
-"""What an effect comes to when it could not be carried out, however often it was tried."""
+"""What an effect comes to when it could not be carried out, however often it was tried.
+
+What is given up is this worker's fault: its engine, its disk, its node. Failures that lie in the task are
+outcomes that its hands find.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +49,8 @@ DISK: Final = "disk-unavailable"
 """Code of the error of hands whose disk is full or broken (`compute.disk.DiskUnavailable`)."""
 DISK_FAILED: Final = "WORKER_DISK_FAILED"
 """The cause that is reported for it: the requester's app and data may be sound."""
+ENGINE_FAILED: Final = "WORKER_ENGINE_FAILED"
+CHAIN_UNREACHABLE: Final = "CHAIN_UNREACHABLE"
 
 
 def given_up(effect: Effect, error: PoolwrightError, at: Timestamp) -> Event:
@@ -52,24 +58,31 @@ def given_up(effect: Effect, error: PoolwrightError, at: Timestamp) -> Event:
     task_id, why = effect.task_id, str(error)
     match effect:
         case DescribeTask():
-            cause = "CHAIN_UNREACHABLE"
+            cause = CHAIN_UNREACHABLE
             return TaskRefused(at=at, task_id=task_id, status=S.FAILED, cause=cause, message=why)
         case DownloadApp():
-            cause = _cause(error, "APP_IMAGE_DOWNLOAD_FAILED")
-            return AppDownloadFailed(at=at, task_id=task_id, cause=cause, message=why)
+            cause = _cause(error, ENGINE_FAILED)
+            return AppDownloadFailed(at=at, task_id=task_id, cause=cause, message=why, is_own_fault=True)
         case DownloadData():
-            return DataDownloadFailed(at=at, task_id=task_id, cause=_cause(error, error.code), message=why)
+            cause = _cause(error, error.code)
+            return DataDownloadFailed(at=at, task_id=task_id, cause=cause, message=why, is_own_fault=True)
         case Compute():
-            cause = _cause(error, "APP_COMPUTE_FAILED")
             return AppComputeFailed(
-                at=at, task_id=task_id, cause=cause, message=why, exit_code=None, milliseconds=0
+                at=at,
+                task_id=task_id,
+                cause=_cause(error, ENGINE_FAILED),
+                message=why,
+                exit_code=None,
+                milliseconds=0,
+                is_own_fault=True,
             )
         case DescribeFailure():
             cause = _cause(error, error.code)
             return FailureNotDescribed(at=at, task_id=task_id, cause=cause, message=why)
         case CheckContribution():
-            verdict = S.CANT_CONTRIBUTE_SINCE_TASK_NOT_ACTIVE
-            return ContributionChecked(at=at, task_id=task_id, verdict=verdict, message=why)
+            return ContributionChecked(
+                at=at, task_id=task_id, verdict=S.FAILED, message=why, cause=CHAIN_UNREACHABLE
+            )
         case SubmitContribute() | SubmitContributeAndFinalize():
             return ContributionFailed(at=at, task_id=task_id, status=S.CONTRIBUTE_FAILED, message=why)
         case CheckReveal():

@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 
 import factories as f
+from poolwright.poco.errors import Unavailable
 from poolwright.poco.types import BlockNumber, Timestamp
 from poolwright.wire.messages import AbortCause, Instruction
 from poolwright.wire.statuses import ReplicateStatus
@@ -17,6 +18,7 @@ from poolwright.worker import effects as deeds
 from poolwright.worker import events as news
 from poolwright.worker.attempt import LEAVES_TRACES, STAGE_MOVES, Attempt, Stage
 from poolwright.worker.attempts import Attempts
+from poolwright.worker.outcomes import DISK, given_up
 
 S = ReplicateStatus
 TASK = f.task_of(f.deal_terms())
@@ -348,6 +350,49 @@ def test_a_failure_becomes_a_result_that_is_contributed(
     assert statuses(step.effects) == [S.CAN_CONTRIBUTE, S.CONTRIBUTING]
     (submit,) = (e for e in step.effects if isinstance(e, deeds.SubmitContribute))
     assert submit.digest == f.DIGEST
+
+
+@pytest.mark.parametrize(
+    ("stage", "effect", "reported", "causes"),
+    [
+        (
+            Stage.PULLING,
+            deeds.DownloadApp(task_id=TASK, terms=f.terms()),
+            [S.APP_DOWNLOAD_FAILED, S.FAILED],
+            ["WORKER_ENGINE_FAILED", "WORKER_DISK_FAILED"],
+        ),
+        (
+            Stage.FETCHING,
+            deeds.DownloadData(task_id=TASK, terms=f.terms()),
+            [S.DATA_DOWNLOAD_FAILED, S.FAILED],
+            ["gone", "WORKER_DISK_FAILED"],
+        ),
+        (
+            Stage.COMPUTING,
+            deeds.Compute(task_id=TASK, terms=f.terms()),
+            [S.COMPUTE_FAILED, S.FAILED],
+            ["WORKER_ENGINE_FAILED", "WORKER_DISK_FAILED"],
+        ),
+        (
+            Stage.CHECKING,
+            deeds.CheckContribution(task_id=TASK, terms=f.terms()),
+            [S.FAILED],
+            ["CHAIN_UNREACHABLE", "CHAIN_UNREACHABLE"],
+        ),
+    ],
+    ids=lambda value: str(value) if isinstance(value, Stage) else "",
+)
+def test_what_only_this_worker_cannot_do_is_left_to_another_and_never_contributed(
+    stage: Stage, effect: deeds.Effect, reported: list[ReplicateStatus], causes: list[str]
+) -> None:
+    for code, cause in zip(("gone", DISK), causes, strict=True):
+        given = given_up(effect, Unavailable("it", code=code), AT)
+        step = attempts.step(in_stage(stage), given)
+
+        told = [each for each in step.effects if isinstance(each, deeds.Report)]
+        assert [each.status for each in told] == reported
+        assert {each.details.cause for each in told} == {cause}
+        assert kinds(step.effects) == [deeds.Purge]
 
 
 @pytest.mark.parametrize(
