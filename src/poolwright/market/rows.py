@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from poolwright.orderbook.groups import Membership, Pair
-from poolwright.orderbook.listing import ORDER_OF, Kind, Listing, Status, listing_of, order_of
-from poolwright.poco.orders import Order
-from poolwright.poco.tags import Tag
+from poolwright.orderbook.listing import ORDER_OF, PRICE_NAME, Kind, Listing, Status, Terms, terms_of
+from poolwright.orderbook.render import render_order
 from poolwright.poco.types import Address, BlockNumber, BlockStamp, DealId, Hash32, NRlc, OrderHash
 
 NEVER_READ: Final = BlockNumber(0)
@@ -152,21 +151,17 @@ PARTY_COLUMNS: Final = (
 
 
 def pack_order(listing: Listing) -> str:
-    """The signed order as JSON in lower-case hex: hashing checksums is left to who shows it."""
-    order = order_of(listing)
-    packed: dict[str, str | int] = {}
-    for each in fields(order):
-        value = getattr(order, each.name)
-        if isinstance(value, Tag):
-            packed[each.name] = str(value)
-        else:
-            packed[each.name] = "0x" + value.hex() if isinstance(value, bytes) else value
-    return json.dumps(packed, separators=(",", ":"))
+    """The signed order as text."""
+    return render_order(listing).decode()
 
 
-def unpack_order(kind: Kind, document: str) -> Order:
-    """The order that `pack_order` wrote."""
-    return ORDER_OF[kind].from_json(json.loads(document))
+_OWN: Final = (*PRICE_NAME.values(), "volume", "salt", "sign")
+_SHARED: Final = {
+    kind: tuple(each.name for each in fields(order_type) if each.name not in _OWN)
+    for kind, order_type in ORDER_OF.items()
+}
+"""The members of each kind's order that are in its terms."""
+KnownTerms: TypeAlias = dict[tuple[Any, ...], Terms]
 
 
 def listing_from(
@@ -179,14 +174,28 @@ def listing_from(
     published: int,
     blocks: int,
     expires: int,
+    known: KnownTerms | None = None,
 ) -> Listing:
-    """A stored order as the book takes it."""
-    listing = listing_of(
-        unpack_order(kind, document),
-        OrderHash(Hash32(order_hash)),
+    """A stored order, of the text that `pack_order` made, as the book takes it.
+
+    Who reads many hands on `known`: terms that many of them share are read and held once.
+    """
+    members = json.loads(document)
+    key = (kind, *[members[name] for name in _SHARED[kind]])
+    terms = None if known is None else known.get(key)
+    if terms is None:
+        terms = terms_of(ORDER_OF[kind].from_json(members))
+        if known is not None:
+            known[key] = terms
+    listing = Listing(
+        hash=OrderHash(Hash32(order_hash)),
+        terms=terms,
         signer=Address(signer),
+        price=members[PRICE_NAME[kind]],
+        volume=members["volume"],
         remaining=remaining,
         published=published,
+        secret=bytes.fromhex(members["salt"][2:] + members["sign"][2:]),
         expires=expires,
     )
     listing.blocks = blocks

@@ -37,7 +37,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Row, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from poolwright.market.rows import ChangeRow, DealQuery, MemberRow, OrderRow, OwnerRow, StakeRow, listing_from
+from poolwright.market.rows import (
+    ChangeRow,
+    DealQuery,
+    KnownTerms,
+    MemberRow,
+    OrderRow,
+    OwnerRow,
+    StakeRow,
+    listing_from,
+)
 from poolwright.market.schema import (
     CATEGORIES,
     CHANGES,
@@ -278,8 +287,9 @@ class Storage:
             members = connection.execute(select(MEMBERS).where(MEMBERS.c.chain_id == chain_id)).all()
             ahead: dict[OrderHash, BlockNumber] = {}
             listings: list[Listing] = []
+            known: KnownTerms = {}
             for each in connection.execution_options(yield_per=2000).execute(orders):
-                listings.append(listing_of_row(each))
+                listings.append(listing_of_row(each, known))
                 if each.read_at > (row.block_number or 0):
                     ahead[listings[-1].hash] = each.read_at
         return Snapshot(
@@ -428,8 +438,8 @@ def cursor_of(row: Row[Any]) -> BlockStamp | None:
     return None if row.block_number is None else _stamp(row)
 
 
-def listing_of_row(row: Row[Any]) -> Listing:
-    """An order as the book takes it, of its row."""
+def listing_of_row(row: Row[Any], known: KnownTerms | None = None) -> Listing:
+    """An order as the book takes it, of its row; `known` as in `listing_from`."""
     return listing_from(
         Kind(row.kind),
         row.order_hash,
@@ -439,6 +449,7 @@ def listing_of_row(row: Row[Any]) -> Listing:
         published=row.published,
         blocks=row.blocks,
         expires=row.expires,
+        known=known,
     )
 
 

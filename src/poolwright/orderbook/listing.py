@@ -200,13 +200,28 @@ ORDER_OF: Final[Mapping[Kind, type[Order]]] = {
 }
 
 
+PRICE_NAME: Final[Mapping[Kind, str]] = {
+    Kind.APP: "appprice",
+    Kind.DATASET: "datasetprice",
+    Kind.WORKERPOOL: "workerpoolprice",
+    Kind.REQUEST: "workerpoolmaxprice",
+}
+"""The member of each kind's order that is its `price` here."""
+
+
 def kind_of(order: Order) -> Kind:
     return Kind(order.KIND)
 
 
 def resource_of(order: Order) -> Address:
     """What the order is about: the app, dataset or workerpool; a request's app."""
-    return terms_of(order).resource
+    match order:
+        case DatasetOrder():
+            return order.dataset
+        case WorkerpoolOrder():
+            return order.workerpool
+        case _:
+            return order.app
 
 
 def terms_of(order: Order) -> Terms:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
-from poolwright.orderbook.listing import Kind, Listing, Status, Terms
+from poolwright.orderbook.listing import PRICE_NAME, Kind, Listing, Status, Terms
 from poolwright.orderbook.match import BestMatch
 from poolwright.poco.types import Address
 
@@ -22,23 +22,34 @@ def render(listing: Listing, *, chain_id: str, status: Status | None = None, is_
 
     `is_item` adds what only list items have.
     """
-    terms = listing.terms
-    if not terms.text:
-        terms.text.append(_terms_json(terms))
-    secret, price_name = listing.secret, _PRICE_NAME[terms.kind]
-    bulk = f',"bulk":{_BOOL[listing.is_bulk]}' if is_item and terms.kind is Kind.DATASET else ""
+    bulk = f',"bulk":{_BOOL[listing.is_bulk]}' if is_item and listing.kind is Kind.DATASET else ""
     chain = f'"chainId":{chain_id},' if chain_id else ""
     expires = f',"expiresAt":"{iso_time(listing.expires)}"' if listing.expires else ""
     return b"".join(
         (
-            f'{{"orderHash":"0x{listing.hash.hex()}",{chain}"order":{{'.encode(),
-            terms.text[0],
+            f'{{"orderHash":"0x{listing.hash.hex()}",{chain}"order":'.encode(),
+            render_order(listing),
             (
-                f'"{price_name}":{listing.price},"volume":{listing.volume},'
-                f'"salt":"0x{secret[:32].hex()}","sign":"0x{secret[32:].hex()}"}},'
-                f'"remaining":{listing.remaining},"status":"{(status or listing.status).value}",'
+                f',"remaining":{listing.remaining},"status":"{(status or listing.status).value}",'
                 f'"publicationTimestamp":"{iso_time(listing.published)}",'
                 f'"signer":"{checksummed(listing.signer)}"{bulk}{expires}}}'
+            ).encode(),
+        )
+    )
+
+
+def render_order(listing: Listing) -> bytes:
+    """The signed order alone, as it was published."""
+    terms, secret = listing.terms, listing.secret
+    if not terms.text:
+        terms.text.append(_terms_json(terms))
+    return b"".join(
+        (
+            b"{",
+            terms.text[0],
+            (
+                f'"{PRICE_NAME[terms.kind]}":{listing.price},"volume":{listing.volume},'
+                f'"salt":"0x{secret[:32].hex()}","sign":"0x{secret[32:].hex()}"}}'
             ).encode(),
         )
     )
@@ -98,12 +109,6 @@ def _date(days: int) -> str:
 
 
 _BOOL: Final = {True: "true", False: "false"}
-_PRICE_NAME: Final = {
-    Kind.APP: "appprice",
-    Kind.DATASET: "datasetprice",
-    Kind.WORKERPOOL: "workerpoolprice",
-    Kind.REQUEST: "workerpoolmaxprice",
-}
 
 
 def _terms_json(terms: Terms) -> bytes:
