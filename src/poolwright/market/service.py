@@ -169,7 +169,11 @@ async def _open_chain(
             log.warning("waiting for the chain", chain=settings.name, reason=str(problem))
             await asyncio.sleep(back_off(attempt, 0.5))
     stack.push_async_callback(market.clerk.close)
-    await market.clerk.start()
+    gc.disable()  # of a book that is filled nothing is garbage, and the collector would look through it
+    try:
+        await market.clerk.start()
+    finally:
+        gc.enable()
     watcher = Watcher(market, rpc)
     return _Chain(market=market, watcher=watcher, lead=Lead(market, watcher, start.start_block))
 

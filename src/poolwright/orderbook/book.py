@@ -313,8 +313,14 @@ class Book:
             raise InvariantBroken("a book was restored twice", expected="an empty book")
         known = list(facts)
         self._owners = {fact.resource: fact.owner for fact in known if isinstance(fact, ResourceOwned)}
+        open_orders: dict[Kind, list[Listing]] = {kind: [] for kind in Kind}
         for listing in listings:
-            self._insert(listing)
+            self._enter(listing)
+            self._count(listing, 1)
+            if listing.is_open:
+                open_orders[listing.kind].append(listing)
+        for kind, found in open_orders.items():
+            self.shelves[kind].fill(found)
         self._owners = {key: owner for key, owner in self._owners.items() if key in self._resource_to_orders}
         return self.apply(known)
 
@@ -447,6 +453,11 @@ class Book:
     # --- the few places where a listing changes -------------------------------------------------------------
 
     def _insert(self, listing: Listing) -> None:
+        self._enter(listing)
+        self._attach(listing)
+
+    def _enter(self, listing: Listing) -> None:
+        """Know the listing; it is counted nowhere yet, and on no shelf."""
         self._share(listing)
         self._listings[listing.hash] = listing
         terms = listing.terms
@@ -465,7 +476,6 @@ class Book:
             wallet = self._wallets.setdefault(listing.signer, _Wallet())
             wallet.orders[listing.hash] = listing
             self._dirty_wallets.add(listing.signer)
-        self._attach(listing)
 
     def _remove(self, listing: Listing, status: Status | None) -> None:
         self._detach(listing)
@@ -507,25 +517,25 @@ class Book:
 
     def _attach(self, listing: Listing) -> None:
         """Count the listing where its present values say."""
-        wallet = self._wallets.get(listing.signer)
-        if wallet is not None and listing.hash in wallet.orders and not listing.blocks & _NOT_STAKE:
-            wallet.need += listing.need
-            wallet.short += listing.blocks == _STAKE
-            self._dirty_wallets.add(listing.signer)
+        self._count(listing, 1)
         if listing.is_open:
             self.shelves[listing.kind].add(listing)
             self._unsettle_partners(listing)
 
     def _detach(self, listing: Listing) -> None:
         """Undo `_attach`, before a value changes."""
-        wallet = self._wallets.get(listing.signer)
-        if wallet is not None and listing.hash in wallet.orders and not listing.blocks & _NOT_STAKE:
-            wallet.need -= listing.need
-            wallet.short -= listing.blocks == _STAKE
-            self._dirty_wallets.add(listing.signer)
+        self._count(listing, -1)
         if listing.is_open:
             self.shelves[listing.kind].remove(listing)
             self._unsettle_partners(listing)
+
+    def _count(self, listing: Listing, sign: int) -> None:
+        """Add what the listing needs to its wallet's need, or with -1 take it away."""
+        wallet = self._wallets.get(listing.signer)
+        if wallet is not None and listing.hash in wallet.orders and not listing.blocks & _NOT_STAKE:
+            wallet.need += sign * listing.need
+            wallet.short += sign * (listing.blocks == _STAKE)
+            self._dirty_wallets.add(listing.signer)
 
     def _unsettle_partners(self, listing: Listing) -> None:
         if listing.kind in (Kind.APP, Kind.DATASET) and listing.terms.resource in self._wanted_to_requests:
@@ -551,7 +561,9 @@ class Book:
     # --- sharing what is equal ------------------------------------------------------------------------------
 
     def _share(self, listing: Listing) -> None:
-        terms = listing.terms = self._terms.setdefault(listing.terms, listing.terms)
+        terms = listing.terms
+        if id(terms) not in self._users:  # comparing all of them takes longer
+            terms = listing.terms = self._terms.setdefault(terms, terms)
         self._users[id(terms)] = self._users.get(id(terms), 0) + 1
         listing.signer = self._addresses.setdefault(listing.signer, listing.signer)
 

@@ -17,12 +17,22 @@ so thousands of views on different resources do not slow a publication down.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, TypeAlias, TypeVar
 
 from poolwright.orderbook.chunks import SortedListings
-from poolwright.orderbook.listing import Entry, Kind, Listing, Place, entry_of, place_of, restrictions_of
+from poolwright.orderbook.listing import (
+    Entry,
+    Kind,
+    Listing,
+    Place,
+    Terms,
+    entry_of,
+    place_of,
+    restrictions_of,
+)
 from poolwright.orderbook.query import Query
 from poolwright.orderbook.views import Shape, View, admitted, is_told_by_shape, merged, shape_of
 from poolwright.poco.types import Address
@@ -94,13 +104,30 @@ class Shelf:
         """The open orders of one category."""
         return self._lists.get(("category", category), _NONE)
 
+    def fill(self, listings: Iterable[Listing]) -> None:
+        """Put many open orders on an empty shelf: sorted once, and then dealt out to the lists."""
+        self.version += 1
+        entries = sorted(map(entry_of, listings))
+        by_key: dict[Key, list[Entry]] = {ALL: entries}
+        by_shape: dict[Shape, list[Entry]] = {}
+        by_terms: dict[tuple[int, int, bool], list[Entry]] = {}
+        for entry in entries:
+            listing = entry[3]
+            self._restrict(listing.terms)
+            equal = (id(listing.terms), listing.remaining.bit_length(), listing.is_bulk)
+            same_shape = by_terms.get(equal)
+            if same_shape is None:  # shapes are compared once for all orders on the same terms
+                same_shape = by_terms[equal] = by_shape.setdefault(shape_of(listing), [])
+            same_shape.append(entry)
+            for key in _keys(listing)[1:]:
+                by_key.setdefault(key, []).append(entry)
+        self._shapes = {shape: SortedListings(found) for shape, found in by_shape.items()}
+        self._lists = {key: SortedListings(found) for key, found in by_key.items()}
+
     def add(self, listing: Listing) -> None:
         """Put an open order on the shelf."""
         self.version += 1
-        for party in restrictions_of(listing.terms):
-            count = self.restrictions[party] = self.restrictions.get(party, 0) + 1
-            if count == 1:
-                self.new_restrictions[party] = None
+        self._restrict(listing.terms)
         entry = entry_of(listing)
         _put(self._shapes, shape_of(listing), entry)
         for key in _keys(listing):
@@ -108,6 +135,12 @@ class Shelf:
             for query, view in self._key_to_views.get(key, _NO_VIEWS).items():
                 if query.admits(listing):
                     self._viewed += view.add(entry)
+
+    def _restrict(self, terms: Terms) -> None:
+        for party in restrictions_of(terms):
+            count = self.restrictions[party] = self.restrictions.get(party, 0) + 1
+            if count == 1:
+                self.new_restrictions[party] = None
 
     def remove(self, listing: Listing) -> None:
         """Take an order off the shelf, with the values that it had when it was put there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from random import Random
 
@@ -111,3 +112,35 @@ def test_what_shapes_do_not_tell_is_searched_in_a_short_list() -> None:
     assert is_told_by_shape(Query(kind=Kind.REQUEST, app=exactly(APP)))
     assert not is_told_by_shape(Query(kind=Kind.WORKERPOOL, workerpool=exactly(FRIEND)))
     assert not is_told_by_shape(Query(kind=Kind.REQUEST, app=ANYBODY, signer=FRIEND))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("some", "queries"),
+    [(some_pool, POOL_QUERIES), (some_request, REQUEST_QUERIES)],
+    ids=["workerpoolorders", "requestorders"],
+)
+def test_a_shelf_that_is_filled_at_once_is_as_one_filled_order_by_order(
+    seed: int, some: Callable[[Random, int], Listing], queries: tuple[Query, ...]
+) -> None:
+    draw = Random(seed)
+    listings = [some(draw, at) for at in range(200)]
+    at_once, one_by_one = Shelf(), Shelf()
+
+    at_once.fill(listings)
+    for listing in listings:
+        one_by_one.add(listing)
+    for gone in draw.sample(listings, 60):
+        at_once.remove(gone)
+        one_by_one.remove(gone)
+    late = some(draw, 999)
+    for shelf in (at_once, one_by_one):
+        shelf.add(late)
+
+    assert at_once.restrictions == one_by_one.restrictions
+    assert at_once.new_restrictions == one_by_one.new_restrictions
+    for query in queries:
+        found, wanted = at_once.page(query, count=500), one_by_one.page(query, count=500)
+        assert (found.listings, found.count) == (wanted.listings, wanted.count)
+    for listing in listings:
+        assert list(at_once.of_signer(listing.signer)) == list(one_by_one.of_signer(listing.signer))
