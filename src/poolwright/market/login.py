@@ -14,6 +14,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol, TypeAlias
 
 from poolwright.market.errors import unauthorized
@@ -97,8 +98,12 @@ def signer_of(digest: Hash32, signature: bytes) -> Address | None:
 
 def digest_of(chain_id: int, challenge: str) -> Hash32:
     """What a wallet signs to log in."""
-    domain = TypedDomain(name="iExec Gateway", version="1", chain_id=chain_id)
-    return typed_digest(domain, STRUCT, {"challenge": challenge})
+    return typed_digest(_domain(chain_id), STRUCT, {"challenge": challenge})
+
+
+@lru_cache(maxsize=64)
+def _domain(chain_id: int) -> TypedDomain:
+    return TypedDomain(name="iExec Gateway", version="1", chain_id=chain_id)
 
 
 def typed_data(chain_id: int, challenge: str) -> dict[str, object]:

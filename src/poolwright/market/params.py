@@ -9,7 +9,7 @@ import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, NoReturn
 
 from poolwright.market.errors import invalid
@@ -230,9 +230,15 @@ def read_number(name: str, value: object, *, least: int = 0, most: int = MAX_SAF
 def read_address(name: str, value: object) -> Address:
     """An address; mixed case must be the checksum. Raises MarketRefusal."""
     try:
-        return Address.parse(value if isinstance(value, str) else "")
+        return _parsed_address(value if isinstance(value, str) else "")
     except InputError:
         raise invalid(f"{name} is not a valid ethereum address") from None
+
+
+@lru_cache(maxsize=16_384)
+def _parsed_address(text: str) -> Address:
+    """The same few come again and again: nobody's, a pool's, its owner's."""
+    return Address.parse(text)
 
 
 def read_hash(name: str, value: object) -> Hash32:
@@ -324,7 +330,7 @@ def read_unpublication(kind: Kind, body: Mapping[str, Any]) -> Unpublication:
 def read_body(raw: bytes) -> Mapping[str, Any]:
     """A JSON object. Raises MarketRefusal that says where the JSON breaks."""
     try:
-        body = json.loads(raw, parse_constant=_no_constant, parse_int=_whole)
+        body = _BODY.decode(raw.decode(json.detect_encoding(raw), "surrogatepass"))
     except json.JSONDecodeError as problem:
         place = f"line {problem.lineno} column {problem.colno}"
         raise invalid(f"the body is not JSON: {problem.msg} at {place}") from None
@@ -342,6 +348,9 @@ def _whole(digits: str) -> int | str:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+_BODY: Final = json.JSONDecoder(parse_constant=_no_constant, parse_int=_whole)
 
 
 def _shown(value: object) -> str:

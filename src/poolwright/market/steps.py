@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 
 from poolwright.market.rows import NEVER_READ, ChangeRow, listing_from, pack_order
 from poolwright.orderbook.book import (
@@ -39,6 +39,9 @@ from poolwright.poco.types import (
 
 Dated: TypeAlias = tuple[Fact, BlockNumber]
 """A fact and the block at which it was read, 0 for one that is not of the chain."""
+
+
+_BODY: Final = json.JSONEncoder(separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +78,7 @@ def write_change(step: Step, news: Sequence[News], after: int) -> ChangeRow:
     if step.is_rewind:
         body["isRewind"] = True
     body["news"] = [[each.topic, each.name, each.text] for each in news]
-    return ChangeRow(
-        first=after + 1, number=after + max(len(news), 1), body=json.dumps(body, separators=(",", ":"))
-    )
+    return ChangeRow(first=after + 1, number=after + max(len(news), 1), body=_BODY.encode(body))
 
 
 def read_change(row: ChangeRow) -> tuple[Step, list[News]]:
