@@ -32,9 +32,9 @@ def violations(pool: Pool) -> Iterator[str]:
         for rule in _task_rules(task):
             yield f"task {task.id}: {rule}"
         due = tasks.next_deadline(task)
-        wake_at = pool.wake_at.get(task.id)
+        wake_at = pool.alarms.at.get(task.id)
         if (due is None) != (wake_at is None) or (due and wake_at and wake_at > due):
-            yield f"task {task.id}: its deadline is {due}, the pool wakes up at {pool.wake_at.get(task.id)}"
+            yield f"task {task.id}: its deadline is {due}, the pool wakes up at {wake_at}"
         if tasks.needs_worker(task, pool.now) and task.id not in pool.supply.needy:
             yield f"task {task.id}: it needs a worker and is not in the line"
         if task.deal.deal_id not in pool.deals:
@@ -98,8 +98,8 @@ def _standing_rules(pool: Pool) -> Iterator[str]:
         if len(standing.faults) > max(pool.rules.faults, 0):
             yield f"{name}: {len(standing.faults)} faults are kept, {pool.rules.faults} are enough"
         until = standing.quarantined_until
-        if until is not None and (until, worker.address) not in pool.releases:
-            yield f"{name}: nothing ends its quarantine"
+        if until != pool.releases.at.get(worker.address):
+            yield f"{name}: its quarantine ends at {until}, the pool wakes up for another moment"
         if standing.is_held and worker.address in pool.supply.seats:
             yield f"{name}: it is held and stands in the line for work"
 

@@ -19,7 +19,6 @@ in which the pool held them.
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
@@ -33,6 +32,7 @@ from poolwright.poco.frozen import replace
 from poolwright.poco.types import DealId, Hash32, TaskId, Timestamp, WorkerAddress
 from poolwright.scheduler import guards, policy
 from poolwright.scheduler import task as tasks
+from poolwright.scheduler.alarms import Alarms
 from poolwright.scheduler.effects import Effect
 from poolwright.scheduler.events import (
     ChainDealMatched,
@@ -126,9 +126,8 @@ class Pool:
     workers: dict[WorkerAddress, Worker] = field(default_factory=dict)
     #: Tasks that need a worker and workers that need a task.
     supply: Supply = field(default_factory=Supply)
-    #: (deadline, task) to wake up for, or earlier; an entry is stale unless `wake_at` still says the same.
-    alarms: list[tuple[Timestamp, TaskId]] = field(default_factory=list)
-    wake_at: dict[TaskId, Timestamp] = field(default_factory=dict)
+    #: When to wake up for each task: at its next deadline, or earlier.
+    alarms: Alarms[TaskId] = field(default_factory=Alarms)
     #: Ended tasks, the first to be forgotten first.
     ended: deque[TaskId] = field(default_factory=deque)
     #: How many tasks of each deal are kept.
@@ -139,8 +138,8 @@ class Pool:
     words: dict[WorkerAddress, bool] = field(default_factory=dict)
     #: Whose a worker is, where the operator has said so.
     owners: dict[WorkerAddress, str] = field(default_factory=dict)
-    #: (end of a quarantine, worker); an entry is stale unless the worker's standing still says the same.
-    releases: list[tuple[Timestamp, WorkerAddress]] = field(default_factory=list)
+    #: When each quarantine ends.
+    releases: Alarms[WorkerAddress] = field(default_factory=Alarms)
 
 
 class Step(NamedTuple):
@@ -150,8 +149,6 @@ class Step(NamedTuple):
     ignored: str | None = None
 
 
-SPARE_ALARMS: Final = 64
-"""Stale alarms beyond one for each task that may wait for their time; then all are thrown away."""
 PASSED_OVER: Final = 64
 """Tasks that a worker passes over because of its owner before it stops looking for others."""
 NOTHING_TO_DO: Final = Step()
@@ -206,12 +203,8 @@ def step(pool: Pool, event: PoolEvent) -> Step:
 
 def next_deadline(pool: Pool) -> Timestamp | None:
     """The chain time at which `Tick` has something to do."""
-    while pool.alarms and pool.wake_at.get(pool.alarms[0][1]) != pool.alarms[0][0]:
-        heapq.heappop(pool.alarms)
-    releases = pool.releases
-    while releases and pool.workers[releases[0][1]].standing.quarantined_until != releases[0][0]:
-        heapq.heappop(releases)
-    return min((line[0][0] for line in (pool.alarms, releases) if line), default=None)
+    deadline, release = pool.alarms.first(), pool.releases.first()
+    return deadline if release is None or (deadline is not None and deadline < release) else release
 
 
 def restored(
@@ -233,8 +226,7 @@ def restored(
         pool.workers[worker.address] = worker
         if worker.free_slots:
             pool.supply.add_worker(worker.address, policy.offers(worker))
-        if worker.standing.quarantined_until is not None:
-            heapq.heappush(pool.releases, (worker.standing.quarantined_until, worker.address))
+        pool.releases.set(worker.address, worker.standing.quarantined_until)
     for task in known:
         deal = pool.deals.setdefault(task.deal.deal_id, task.deal)
         _keep(pool, replace(task, deal=deal, replicates=tuple([compact(r) for r in task.replicates])))
@@ -361,6 +353,7 @@ def _operator_said(pool: Pool, event: OperatorEvent) -> Step:
         standing = resumed(worker.standing)
     if standing == worker.standing:
         return Step(ignored="the worker's standing is that already")
+    pool.releases.set(event.worker, standing.quarantined_until)
     _seat(pool, replace(worker, standing=standing))
     return NOTHING_TO_DO
 
@@ -375,18 +368,17 @@ def _admit(pool: Pool, address: WorkerAddress) -> None:
 
 def _tick(pool: Pool) -> Step:
     """Act on all deadlines that have passed, in the order of ids: an alarm may stand earlier than needed."""
-    due: list[TaskId] = []
-    while (first := next_deadline(pool)) is not None and first <= pool.now:
-        if pool.alarms and pool.alarms[0][0] == first:
-            due.append(heapq.heappop(pool.alarms)[1])
-            del pool.wake_at[due[-1]]
-        else:
-            worker = pool.workers[heapq.heappop(pool.releases)[1]]
+    while (release := pool.releases.first()) is not None and release <= pool.now:
+        for address in pool.releases.take_first():
+            worker = pool.workers[address]
             _seat(pool, replace(worker, standing=after_quarantine(worker.standing)))
+    due: list[TaskId] = []
+    while (deadline := pool.alarms.first()) is not None and deadline <= pool.now:
+        due += pool.alarms.take_first()
     effects: list[Effect] = []
     for task_id in sorted(due):
         effects += _apply(pool, tasks.tick(pool.tasks[task_id], pool.now)).effects
-        again = pool.wake_at.get(task_id)
+        again = pool.alarms.at.get(task_id)
         if again is not None and again <= pool.now:
             raise InvariantBroken(f"task {task_id}: its deadline {again} is still due after the tick")
     return Step(tuple(effects))
@@ -413,7 +405,7 @@ def _apply(pool: Pool, result: tasks.Step) -> Step:
         _keep(pool, task, before)
         _account(pool, task, before)
         _judge(pool, task, before)
-    elif task.id not in pool.wake_at:
+    elif task.id not in pool.alarms.at:
         _index(pool, task)
     return Step(effects, ignored)
 
@@ -444,23 +436,7 @@ def _keep(pool: Pool, task: Task, before: Task | None = None) -> None:
 
 def _index(pool: Pool, task: Task) -> None:
     """Note when to wake up for the task and whether it needs a worker."""
-    _index_deadline(pool, task)
-    _index_need(pool, task)
-
-
-def _index_deadline(pool: Pool, task: Task) -> None:
-    due = tasks.next_deadline(task)
-    if due is None:
-        pool.wake_at.pop(task.id, None)
-    elif pool.wake_at.get(task.id) != due:
-        pool.wake_at[task.id] = due
-        heapq.heappush(pool.alarms, (due, task.id))
-        if len(pool.alarms) > 2 * len(pool.wake_at) + SPARE_ALARMS:  # most of them are stale
-            pool.alarms[:] = [(at, task_id) for task_id, at in pool.wake_at.items()]
-            heapq.heapify(pool.alarms)
-
-
-def _index_need(pool: Pool, task: Task) -> None:
+    pool.alarms.set(task.id, tasks.next_deadline(task))
     if tasks.needs_worker(task, pool.now):
         pool.supply.add_task(task.id, task.deal.tag, task.contribution_deadline)
     else:
@@ -510,8 +486,7 @@ def _fault(pool: Pool, task: Task, address: WorkerAddress, what: str) -> None:
     standing = with_fault(worker.standing, Fault(at=pool.now, what=what, task_id=task.id), pool.rules)
     if standing is worker.standing:
         return
-    if standing.quarantined_until is not None:
-        heapq.heappush(pool.releases, (standing.quarantined_until, address))
+    pool.releases.set(address, standing.quarantined_until)
     _seat(pool, replace(worker, standing=standing))
 
 

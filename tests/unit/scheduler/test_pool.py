@@ -14,6 +14,7 @@ from poolwright.poco.types import TaskId, WorkerAddress
 from poolwright.scheduler import invariants
 from poolwright.scheduler import pool as pools
 from poolwright.scheduler import task as tasks
+from poolwright.scheduler.alarms import SPARE_MOMENTS
 from poolwright.scheduler.effects import Effect, TellWorkerAbort, TellWorkerStart
 from poolwright.scheduler.events import DealTerms, PoolEvent
 from poolwright.scheduler.pool import Pool
@@ -293,15 +294,15 @@ def test_nothing_piles_up_in_the_lines_while_tasks_come_and_go() -> None:
         finish(pool, f.task_of(deal))
 
     assert sum(len(line) for line in pool.supply.lines.values()) <= 2
-    assert len(pool.alarms) <= pools.SPARE_ALARMS + 2
-    assert len(pool.wake_at) == 0
+    assert len(pool.alarms) <= SPARE_MOMENTS + 2
+    assert len(pool.alarms.at) == 0
 
 
 def test_a_broken_rule_is_named() -> None:
     deal, pool = f.deal_terms(), Pool()
     tell(pool, f.connected(), *opened(deal))
     pool.supply.free.clear()
-    pool.wake_at.clear()
+    pool.alarms.at.clear()
 
     with pytest.raises(InvariantBroken, match="its deadline is"):
         invariants.check(pool)
