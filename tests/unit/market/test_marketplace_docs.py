@@ -13,6 +13,7 @@ from poolwright.market.config import from_environment
 from poolwright.orderbook import match
 from poolwright.orderbook.listing import MAX_SAFE
 from poolwright.serving import patience
+from recorder import Recorder
 
 PAGE = (Path(__file__).parents[3] / "docs/marketplace.md").read_text()
 LEAST = {
@@ -28,18 +29,6 @@ def table(title: str) -> list[list[str]]:
     section = PAGE.partition(f"## {title}\n")[2].partition("\n## ")[0]
     rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip().strip("`") for cell in row] for row in rows[2:]]
-
-
-class Recorder(dict[str, str]):
-    """An environment that keeps which variables were asked for."""
-
-    def __init__(self, variables: dict[str, str]) -> None:
-        super().__init__(variables)
-        self.asked: set[str] = set()
-
-    def get(self, name: str, default: object = None) -> str:  # type: ignore[override]  # as it is called
-        self.asked.add(name)
-        return super().get(name, str(default))
 
 
 def test_every_setting_is_there_and_no_other() -> None:
