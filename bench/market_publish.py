@@ -22,10 +22,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import uvloop
+from tests.blank_orders import POOL_ORDER
 from tests.iexec_folder import FIRST, FIRST_KEY, Place, chain_and_market, deploy_own, new_project
 
 from bench.harness import Figure, bench
-from blank_orders import POOL_ORDER
 from poolwright.devnet.anvil import CHAIN_ID
 from poolwright.devnet.node import Node
 from poolwright.market.login import digest_of
