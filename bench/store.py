@@ -136,6 +136,9 @@ class _CountingMind:
             return Step(state + 1, (Deed(task_id=event.task_id, attempt=event.at, reason=event.reason),))
         return Step(state + 1)
 
+    def is_wanted(self, state: int, effect: Deed) -> bool:
+        return True
+
     def next_deadline(self, state: int) -> Timestamp | None:
         return None
 
