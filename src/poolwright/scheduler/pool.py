@@ -400,8 +400,6 @@ def _apply(pool: Pool, result: tasks.Step) -> Step:
     before = pool.tasks.get(task.id)
     if before is not task:
         guards.check(before, task)
-        if before is not None and task.is_ended and not before.is_ended:
-            del pool.tasks[task.id]  # ended tasks stand in the order of their ends
         _keep(pool, task, before)
         _account(pool, task, before)
         _judge(pool, task, before)
@@ -425,12 +423,13 @@ def _go_on(pool: Pool, result: tasks.Step) -> Step:
 
 
 def _keep(pool: Pool, task: Task, before: Task | None = None) -> None:
-    pool.tasks[task.id] = task
     if before is None:
         deal_id = task.deal.deal_id
         pool.kept_of_deal[deal_id] = pool.kept_of_deal.get(deal_id, 0) + 1
     if task.is_ended and (before is None or not before.is_ended):
+        pool.tasks.pop(task.id, None)  # ended tasks stand in the order of their ends
         pool.ended.append(task.id)
+    pool.tasks[task.id] = task
     _index(pool, task)
 
 

@@ -131,6 +131,7 @@ class Deadline(StrEnum):
 # Looked at for each event: by these names, as finding a member in its class takes five times as long.
 _WORKER: Final = Mover.WORKER
 _COMPUTING: Final = S.COMPUTING
+_RECEIVED: Final = Phase.RECEIVED
 _ACTIVE: Final = Phase.ACTIVE
 _REVEALING: Final = Phase.REVEALING
 _CONTRIBUTION: Final = Deadline.CONTRIBUTION
@@ -251,11 +252,12 @@ def step(task: Task, event: TaskEvent, now: Timestamp | None = None) -> Step:
 
     `now` is the latest chain time known, when that is later than the event: what is asked for is asked now.
     """
+    if isinstance(event, WorkerReported) and event.status in ON_THE_WAY:
+        return _went_on(task, event)
     now = event.at if now is None else max(now, event.at)
     if isinstance(event, WorkerReported):
         result = _reported(task, event)
-        is_quiet = result.ignored or event.status in ON_THE_WAY
-        return result if is_quiet else _pursue(result, now)
+        return result if result.ignored else _pursue(result, now)
     if task.is_ended:
         return Step(task, ignored=f"the task has ended: {task.phase}")
     if _is_known(task, event):
@@ -439,7 +441,7 @@ def _noted(task: Task, event: ChainFactEvent) -> Task:
 def _is_known(task: Task, event: TaskEvent) -> bool:
     """Whether the event is a log of which the task keeps the fact."""
     name = _FACT_NAMES.get(type(event))
-    return any(
+    return name is not None and any(
         fact.name == name
         and fact.at == event.at
         and fact.ref == getattr(event, "ref", None)
@@ -454,8 +456,7 @@ def _fact_of(event: ChainFactEvent) -> ChainFact:
 
 
 def _initialized(task: Task, event: ChainTaskInitialized) -> Step:
-    after = _settled(replace(task, phase=Phase.ACTIVE), Submission.INITIALIZE)
-    return _on_phase(task, event, after)
+    return _on_phase(task, event, _settled(task, Submission.INITIALIZE, phase=_ACTIVE))
 
 
 def _contributed(task: Task, event: ChainTaskContributed) -> Step:
@@ -509,15 +510,13 @@ def _revealed(task: Task, event: ChainTaskRevealed) -> Step:
 
 def _reopened(task: Task, event: ChainTaskReopened) -> Step:
     after = _settled(
-        replace(
-            task,
-            phase=Phase.ACTIVE,
-            consensus=None,
-            reveal_deadline=None,
-            uploaded=None,
-            passed=task.passed - {Deadline.REVEAL},
-        ),
+        task,
         Submission.REOPEN,
+        phase=_ACTIVE,
+        consensus=None,
+        reveal_deadline=None,
+        uploaded=None,
+        passed=task.passed - {Deadline.REVEAL},
     )
     unfinished = [r for r in task.winners if not r.is_finished]
     for loser in task.winners:
@@ -555,10 +554,10 @@ def _claimed(task: Task, event: ChainTaskClaimed) -> Step:
     return _on_phase(task, event, after, *aborts)
 
 
-def _settled(task: Task, submission: Submission) -> Task:
-    """The task once the log of a transaction has come: it is no longer awaited, and its failures are past."""
+def _settled(task: Task, submission: Submission, **changes: object) -> Task:
+    """The task, changed so, once the log of a transaction has come: its failures are past."""
     in_flight = None if task.in_flight and task.in_flight.submission is submission else task.in_flight
-    return replace(task, in_flight=in_flight, setback=None)
+    return replace(task, in_flight=in_flight, setback=None, **changes)
 
 
 # Reports of workers ----------------------------------------------------------------------------------
@@ -566,8 +565,6 @@ def _settled(task: Task, submission: Submission) -> Task:
 
 def _reported(task: Task, event: WorkerReported) -> Step:
     """Believe what a worker alone can know; leave to the chain what the chain says."""
-    if event.status in ON_THE_WAY:
-        return _went_on(task, event)
     if event.status in (S.CONTRIBUTED, S.REVEALED):
         return Step(task, ignored="the chain's log decides this, not a report")
     if event.status is S.COMPLETED and task.phase is not Phase.COMPLETED:
@@ -593,7 +590,7 @@ def _reported(task: Task, event: WorkerReported) -> Step:
 
 
 def _went_on(task: Task, event: WorkerReported) -> Step:
-    """The same for a report on the way, as most reports are."""
+    """The same for a report on the way, as most reports are: nothing is wanted because of it."""
     replicate = task.replicate_of(event.worker)
     if replicate is None:
         return Step(task, ignored="this worker has no replicate of the task")
@@ -695,7 +692,7 @@ def _pursue(step: Step, now: Timestamp) -> Step:
     if task.setback is not None and task.setback.submission is not wanted:
         task = replace(task, setback=None)
     if wanted is None or _is_awaited(task, wanted):
-        return Step(task, effects, ignored)
+        return step if task is step.task else Step(task, effects, ignored)
     failures = 0
     if task.setback is not None:
         if task.setback.retry_at is None or now < task.setback.retry_at:
@@ -723,19 +720,16 @@ def _wanted(task: Task, now: Timestamp) -> Submission | None:
     """
     if now >= task.final_deadline or _FINAL in task.passed:
         return Submission.INITIALIZE_AND_CLAIM if task.phase is Phase.RECEIVED else Submission.CLAIM
-    if task.phase is _ACTIVE:
+    if task.phase is _ACTIVE or task.is_ended:
         return None
-    is_contributable = now < task.contribution_deadline and Deadline.CONTRIBUTION not in task.passed
-    if task.phase is Phase.RECEIVED:
+    is_contributable = now < task.contribution_deadline and _CONTRIBUTION not in task.passed
+    if task.phase is _RECEIVED:
         return Submission.INITIALIZE if is_contributable else None
-    if task.phase is not _REVEALING:
-        return None
     winners = task.winners
     revealed = sum([r.revealed for r in winners])
-    is_late = task.has_passed(Deadline.REVEAL, now)
     if revealed == 0:
-        return Submission.REOPEN if is_late and is_contributable else None
-    if task.uploaded is not None and (is_late or revealed == len(winners)):
+        return Submission.REOPEN if is_contributable and task.has_passed(_REVEAL, now) else None
+    if task.uploaded is not None and (revealed == len(winners) or task.has_passed(_REVEAL, now)):
         return Submission.FINALIZE
     return None
 
