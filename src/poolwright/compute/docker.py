@@ -62,6 +62,8 @@ KILL_SECONDS = 60.0
 CUT_OFF_SECONDS = 2.0
 """Pause between a container that was cut off and the next."""
 
+_NEVER_STARTED = ("created", "configured", "initialized")
+_RUNNING = ("running", "paused", "stopping")
 _NAME_ATTEMPTS = 100
 _NAME_SECONDS = 0.1
 _ENGINE_NEXT_STEP = "start Docker or Podman, or set DOCKER_HOST to where it listens"
@@ -188,42 +190,35 @@ class DockerEngine:
                 container = await self._docker.containers.create(
                     config, name=self._container_name(spec.task_id)
                 )
-                return await self._start(container, spec, user)
             except DockerError as problem:
                 if not answers.is_name_taken(problem):
                     raise
+            else:
+                with disk_at(spec.output_dir):
+                    await asyncio.to_thread(make_empty, spec.output_dir, user)
+                await container.start()
+                return container, spec.limits.execution_seconds
             found = await self._existing(spec.task_id, labels)
-            if found is not None:
-                return await self._resume(found, spec, user)
-            await asyncio.sleep(_NAME_SECONDS)  # it is being made or removed at this moment
+            if found is None:
+                await asyncio.sleep(_NAME_SECONDS)  # it is being made or removed at this moment
+            elif found["State"]["Status"] in _NEVER_STARTED:
+                # What has kept it from starting, such as an engine that died over it, may keep it for ever.
+                await _remove(found)
+            else:
+                return found, await self._seconds_left(found, spec)
         raise EngineUnavailable(
             f"container {self._container_name(spec.task_id)} neither exists nor can be made",
             expected=f"one of both within {_NAME_ATTEMPTS * _NAME_SECONDS:g} s",
             next_step="look at the engine's log",
         )
 
-    async def _start(
-        self, container: DockerContainer, spec: RunSpec, user: int
-    ) -> tuple[DockerContainer, float]:
-        """Start a container that has never run; what stands in its output is of an earlier one."""
-        with disk_at(spec.output_dir):
-            await asyncio.to_thread(make_empty, spec.output_dir, user)
-        await container.start()
-        return container, spec.limits.execution_seconds
-
-    async def _resume(
-        self, container: DockerContainer, spec: RunSpec, user: int
-    ) -> tuple[DockerContainer, float | None]:
-        """Go on with a container that an earlier call, perhaps of an earlier process, left."""
+    async def _seconds_left(self, container: DockerContainer, spec: RunSpec) -> float | None:
+        """Of a container that an earlier call, perhaps of an earlier process, started; None: it has ended."""
         state = container["State"]
-        match state["Status"]:
-            case "created" | "configured" | "initialized":
-                return await self._start(container, spec, user)
-            case "running" | "paused" | "stopping":
-                ran = await self._engine_now() - _seconds(state["StartedAt"])
-                return container, spec.limits.execution_seconds - ran
-            case _:
-                return container, None
+        if state["Status"] not in _RUNNING:
+            return None
+        ran = await self._engine_now() - _seconds(state["StartedAt"])
+        return spec.limits.execution_seconds - ran
 
     async def _watch(
         self, container: DockerContainer, spec: RunSpec, seconds_left: float

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 
 import pytest
-from engine_bench import WORKER, FrailBench, open_gate, started
+from engine_bench import WORKER, Bench, FrailBench, open_gate, started
 
+from poolwright.compute.docker import DockerEngine, connect
+from poolwright.compute.hardening import LABEL_NETWORK, LABEL_TASK, LABEL_WORKER
 from poolwright.compute.port import Engine, EngineUnavailable, RunReason, RunSpec
 
 
@@ -71,3 +74,22 @@ async def test_what_a_task_left_is_swept_when_the_engine_is_back(frail: FrailBen
     await frail.start(True)
     assert await frail.bench.engine.sweep([]) == (spec.task_id,)
     assert await frail.bench.engine.running() == ()
+
+
+@pytest.mark.engine
+async def test_container_that_was_never_started_is_made_anew(docker: Bench) -> None:
+    """An engine that is killed between making and starting one can never start it again."""
+    name, spec = f"left-{secrets.token_hex(4)}", docker.spec("greet")
+    labels = {LABEL_WORKER: str(WORKER), LABEL_NETWORK: name, LABEL_TASK: str(spec.task_id)}
+    engine = DockerEngine(worker_name=name, worker=WORKER, network=name)
+    async with connect() as client:
+        await client.containers.create(
+            {"Image": docker.image, "Entrypoint": ["/cannot/start"], "Labels": labels},
+            name=f"{name}-{spec.task_id}",
+        )
+    try:
+        ended = await engine.run(spec)
+    finally:
+        await engine.sweep([])
+        await engine.close()
+    assert ended.succeeded
