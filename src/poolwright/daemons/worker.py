@@ -23,6 +23,7 @@ from poolwright.compute.docker import DockerEngine
 from poolwright.compute.port import GIB, Engine
 from poolwright.daemons.chain_clock import HeadsClock
 from poolwright.daemons.config import WorkerConfig
+from poolwright.daemons.engine_watch import EngineWatch
 from poolwright.daemons.home import at_home, open_wallet, own_secret, poll_seconds, transaction_sender
 from poolwright.daemons.mailbox import Mailbox
 from poolwright.daemons.runner import Runner
@@ -81,8 +82,6 @@ async def work(
         store = await at_home(stack, config.folder, config.chain, config.workerpool, wallet.address)
         engine = engine_of(config, wallet)
         stack.push_async_callback(engine.close)
-        facts = await engine.ping()
-        log.info("engine answers", version=facts.version, cpus=facts.cpus)
         heads = await stack.enter_async_context(
             Heads(rpc, confirmations=config.chain.confirmations, poll_seconds=poll_seconds(config.chain))
         )
@@ -95,6 +94,8 @@ async def work(
         mailbox: Mailbox[Report] = Mailbox(store, SCHEDULER_LANE)
         results_url: Latest[str] = Latest()
         logs: LogQueue = asyncio.Queue(MAX_WAITING_LOGS)
+        mind = WorkerMind()
+        engine_watch = EngineWatch(engine, lambda: _sweep(engine, runner.state))
         hands = WorkerHands(
             config=config,
             wallet=wallet,
@@ -103,17 +104,19 @@ async def work(
             sender=sender,
             journal=journal,
             engine=engine,
+            engine_watch=engine_watch,
+            is_wanted=lambda effect: mind.is_wanted(runner.state, effect),
             http=http,
             mailbox=mailbox,
             results_url=results_url,
             logs=logs,
         )
         runner: Runner[Attempts, Event, Effect] = Runner(
-            mind=WorkerMind(), hands=hands, store=store, clock=clock, lanes=lanes_of(config)
+            mind=mind, hands=hands, store=store, clock=clock, lanes=lanes_of(config)
         )
         await runner.start()
         stack.push_async_callback(runner.stop)
-        await _sweep(engine, runner.state)
+        await engine_watch.look()
         link = SchedulerLink(
             core_urls=config.core_urls,
             http=http,
@@ -130,15 +133,18 @@ async def work(
             logs=logs,
         )
         log.info("worker starts", wallet=str(wallet.address), slots=config.slots, pid=os.getpid())
-        await _until_stopped(stop, link, heads, runner)
+        is_idle = not runner.state.by_task and not mailbox
+        connected = _connected(link, engine_watch, at_once=not is_idle)
+        # Returns when told to stop; raises what ends the worker otherwise.
+        await first_of(stop.wait(), connected, runner.wait(), _watch(heads), engine_watch.watch())
         log.info("stopped")
 
 
-async def _until_stopped(
-    stop: asyncio.Event, link: SchedulerLink, heads: Heads, runner: Runner[Attempts, Event, Effect]
-) -> None:
-    """Return when told to stop; raise what ends the worker otherwise."""
-    await first_of(stop.wait(), link.run(), runner.wait(), _watch(heads))
+async def _connected(link: SchedulerLink, engine_watch: EngineWatch, *, at_once: bool) -> None:
+    """Be the scheduler's worker, for ever; one that could do nothing without an engine waits for it first."""
+    if not at_once:
+        await engine_watch.answered()
+    await link.run()
 
 
 async def _watch(heads: Heads) -> None:

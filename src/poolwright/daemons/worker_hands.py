@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, assert_never
@@ -33,8 +33,17 @@ from poolwright.compute import outputs
 from poolwright.compute.disk import disk_at, remove_tree
 from poolwright.compute.environment import app_environment, split_arguments
 from poolwright.compute.inputs import DataUnavailable, DownloadPolicy, fetch_dataset, fetch_input_files
-from poolwright.compute.port import Engine, ImageUnavailable, Limits, RunEnded, RunReason, RunSpec
+from poolwright.compute.port import (
+    Engine,
+    EngineUnavailable,
+    ImageUnavailable,
+    Limits,
+    RunEnded,
+    RunReason,
+    RunSpec,
+)
 from poolwright.daemons.config import WorkerConfig
+from poolwright.daemons.engine_watch import EngineWatch
 from poolwright.daemons.mailbox import Mailbox
 from poolwright.daemons.scheduler_link import LogQueue
 from poolwright.daemons.task_terms import (
@@ -198,6 +207,8 @@ class WorkerHands:
         sender: TxSender,
         journal: TxJournal,
         engine: Engine,
+        engine_watch: EngineWatch,
+        is_wanted: Callable[[Effect], bool],
         http: aiohttp.ClientSession,
         mailbox: Mailbox[Report],
         results_url: Latest[str],
@@ -211,6 +222,8 @@ class WorkerHands:
         self._sender = sender
         self._journal = journal
         self._engine = engine
+        self._engine_watch = engine_watch
+        self._is_wanted = is_wanted
         self._http = http
         self._mailbox = mailbox
         self._results_url = results_url
@@ -301,10 +314,13 @@ class WorkerHands:
     async def _download_app(self, effect: DownloadApp) -> Event:
         terms = effect.terms
         try:
-            await self._engine.pull(
-                terms.image,
-                expected_checksum=str(terms.image_checksum) if terms.image_checksum else None,
-                timeout_seconds=pull_seconds(terms.timeref),
+            await self._engine_watch.patiently(
+                lambda: self._engine.pull(
+                    terms.image,
+                    expected_checksum=str(terms.image_checksum) if terms.image_checksum else None,
+                    timeout_seconds=pull_seconds(terms.timeref),
+                ),
+                is_wanted=lambda: self._is_in_time(effect),
             )
         except ImageUnavailable as problem:
             return AppDownloadFailed(
@@ -339,7 +355,7 @@ class WorkerHands:
             return [self._compute_failed(task_id, "TASK_DESCRIPTION_INVALID", str(problem))]
         try:
             with disk_at(folder):
-                ended = await self._run(spec)
+                ended = await self._run(spec, lambda: self._is_in_time(effect))
         except ImageUnavailable as problem:
             return [self._compute_failed(task_id, "APP_NOT_FOUND_LOCALLY", str(problem))]
         self._pass_on_logs(task_id, ended)
@@ -366,11 +382,15 @@ class WorkerHands:
             )
         ]
 
-    async def _run(self, spec: RunSpec) -> RunEnded:
+    def _is_in_time(self, effect: DownloadApp | Compute) -> bool:
+        """Whether to wait for an engine that is away: its outcome is wanted and could be contributed."""
+        return self._is_wanted(effect) and self._now() < effect.terms.contribution_deadline
+
+    async def _run(self, spec: RunSpec, is_wanted: Callable[[], bool]) -> RunEnded:
         """Run the app; a purge meanwhile can wait for the end."""
         ended = self._runs[spec.task_id] = asyncio.Event()
         try:
-            return await self._engine.run(spec)
+            return await self._engine_watch.patiently(lambda: self._engine.run(spec), is_wanted=is_wanted)
         finally:
             del self._runs[spec.task_id]
             ended.set()
@@ -590,7 +610,12 @@ class WorkerHands:
 
     async def _purge(self, effect: Purge) -> Event:
         self._unpaid.discard(effect.task_id)
-        await self._engine.stop(effect.task_id)
+        try:
+            await self._engine.stop(effect.task_id)
+        except EngineUnavailable:
+            if await self._engine_watch.look():
+                raise
+            # Its container is swept when the engine is back; the slot is free now.
         await self._end_of_run(effect.task_id)
         await self._engine.forget(effect.task_id)
         folder = self._folder(effect.task_id)

@@ -74,6 +74,8 @@ async def hands(market: Everybody, workerpool: Address, folder: Path) -> AsyncIt
             sender=sender,
             journal=journal,
             engine=nothing,
+            engine_watch=nothing,
+            is_wanted=lambda effect: True,
             http=nothing,
             mailbox=Mailbox(MemoryStore(), "scheduler"),
             results_url=Latest(),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from poolwright.chain.wallet import Wallet
 from poolwright.compute.fake import App, AppRun, FakeEngine, FakeHost
 from poolwright.compute.port import RunEnded, RunSpec
 from poolwright.daemons.config import worker_config
+from poolwright.daemons.engine_watch import EngineWatch
+from poolwright.daemons.lanes import Retries
 from poolwright.daemons.mailbox import Mailbox
 from poolwright.daemons.together import Latest
 from poolwright.daemons.worker_hands import MAX_PROBLEM, WorkerHands, pull_seconds
@@ -77,9 +80,22 @@ def app_with(callback: bytes) -> App:
     return app
 
 
-def hands(folder: Path, callback: bytes = b"\x01", engine: FakeEngine | None = None) -> WorkerHands:
+async def nothing_to_sweep() -> None:
+    pass
+
+
+def hands(
+    folder: Path,
+    callback: bytes = b"\x01",
+    engine: FakeEngine | None = None,
+    watch: EngineWatch | None = None,
+    is_wanted: Callable[[Effect], bool] = lambda effect: True,
+) -> WorkerHands:
     wallet = Wallet(b"\x02" * 32)
     nothing: Any = None  # what these effects do not touch
+    engine = engine or FakeEngine(
+        FakeHost(apps={IMAGE: app_with(callback)}), worker=wallet.address, network="test"
+    )
     return WorkerHands(
         config=worker_config(
             {
@@ -97,8 +113,9 @@ def hands(folder: Path, callback: bytes = b"\x01", engine: FakeEngine | None = N
         heads=StandingHeads(),  # type: ignore[arg-type]  # a twin with what is used here
         sender=nothing,
         journal=MemoryTxJournal(),
-        engine=engine
-        or FakeEngine(FakeHost(apps={IMAGE: app_with(callback)}), worker=wallet.address, network="test"),
+        engine=engine,
+        engine_watch=watch or EngineWatch(engine, nothing_to_sweep),
+        is_wanted=is_wanted,
         http=nothing,
         mailbox=Mailbox(MemoryStore(), "scheduler"),
         results_url=Latest(),
@@ -219,6 +236,70 @@ async def test_purge_stops_a_run_whose_container_is_just_being_made(tmp_path: Pa
         assert await computing == []
         assert [type(event) for event in await purging] == [TaskPurged]
     assert host.starts == []
+
+
+@dataclass
+class Frail:
+    """A host whose engine goes away, and an app that ends when it may."""
+
+    host: FakeHost
+    engine: FakeEngine
+    watch: EngineWatch
+    runs: asyncio.Event
+    may_end: asyncio.Event
+
+
+def frail() -> Frail:
+    runs, may_end = asyncio.Event(), asyncio.Event()
+
+    async def app(run: AppRun) -> int:
+        runs.set()
+        await may_end.wait()
+        return await app_with(b"\x01")(run)
+
+    host = FakeHost(apps={IMAGE: app})
+    engine = FakeEngine(host, worker=Wallet(b"\x02" * 32).address, network="test")
+    watch = EngineWatch(engine, nothing_to_sweep, looks=Retries(first_pause=0.01, longest_pause=0.01))
+    return Frail(host, engine, watch, runs, may_end)
+
+
+async def test_computation_waits_for_an_engine_that_goes_away_and_goes_on_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    it = frail()
+    ours = hands(tmp_path, engine=it.engine, watch=it.watch)
+    looking = asyncio.create_task(it.watch.watch())
+    computing = asyncio.create_task(ours.carry_out(COMPUTE, EffectId(1)))
+    async with asyncio.timeout(20):
+        await it.runs.wait()
+        it.host.go_down()
+        while it.watch.trouble is None:  # noqa: ASYNC110  # it is the watch that is asked
+            await asyncio.sleep(0.01)
+        it.may_end.set()
+        it.host.come_back(keeps_containers=True)
+        [outcome] = await computing
+    looking.cancel()
+
+    assert isinstance(outcome, AppComputed)
+    assert it.host.starts == [TASK]
+
+
+async def test_task_that_is_over_is_purged_though_the_engine_is_away(tmp_path: Path) -> None:
+    """Its slot is free at once; the container is swept when the engine is back."""
+    it, is_over = frail(), asyncio.Event()
+    ours = hands(tmp_path, engine=it.engine, watch=it.watch, is_wanted=lambda effect: not is_over.is_set())
+    computing = asyncio.create_task(ours.carry_out(COMPUTE, EffectId(1)))
+    async with asyncio.timeout(20):
+        await it.runs.wait()
+        it.host.go_down()
+        is_over.set()
+        purged = await ours.carry_out(PURGE, EffectId(2))
+        with pytest.raises(Unavailable):
+            await computing
+
+    assert [type(event) for event in purged] == [TaskPurged]
+    assert not (tmp_path / "tasks" / str(TASK)).exists()
+    await it.host.close()
 
 
 @pytest.mark.parametrize(("timeref", "minutes"), [(TIMEREF, 5), (3_600, 8), (36_000, 18), (10**9, 30)])
