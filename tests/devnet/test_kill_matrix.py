@@ -8,9 +8,9 @@ A run takes the cells of `SHORT`, each victim and each phase among them. All cel
 
     POOLWRIGHT_KILL_MATRIX=full .venv/bin/python -m pytest tests/devnet/test_kill_matrix.py
 
-The container engine is not among the victims: it is shared with everybody on the machine; that a worker
-finds its container again, or waits for the engine, is shown in `tests/adapters/compute`. The store (SQLite)
-lives and dies with its process; PostgreSQL's troubles are those of `tests/adapters/store` and of the standby.
+The container engine among the victims is one of the test's own (`private_engine.py`): it dies alone, and once
+with all that runs on it, as in a power cut. The store (SQLite) lives and dies with its process; PostgreSQL's
+troubles are those of `tests/adapters/store` and of the standby.
 
 A killed anvil forgets the blocks since it was last saved, which no real chain does; so it is saved and stops
 mining before it is killed. Confirmed blocks that disappear end a daemon with an error, in
@@ -23,15 +23,18 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 import pytest
 
+from buyers import buy, wallets_of
 from poolwright.chain.gas import GasPolicy
 from poolwright.chain.heads import Heads
 from poolwright.chain.logs import collect, transaction_logs
@@ -40,24 +43,24 @@ from poolwright.chain.rpc import Rpc
 from poolwright.chain.sender import MemoryTxJournal, TxSender
 from poolwright.compute.images import BUSYBOX, build_image, context_tar, debian_rootfs
 from poolwright.compute.port import ImageRef
-from poolwright.devnet import dealing, network, processes, timeline
+from poolwright.devnet import dealing, processes, timeline
 from poolwright.devnet.accounting import Books
 from poolwright.devnet.anvil import save_chain
-from poolwright.devnet.dealing import Terms, Traded
 from poolwright.devnet.folder import ProcessRecord, StateFolder
 from poolwright.devnet.node import Node
+from poolwright.devnet.parts import poolwright_command
 from poolwright.devnet.record import NetworkRecord, require_network
 from poolwright.devnet.timeline import Timeline
 from poolwright.poco import ids
 from poolwright.poco.records import ContributionStatus, OnchainTask, TaskStatus
-from poolwright.poco.types import Address, DealId, NRlc, TaskId
+from poolwright.poco.types import Address, DealId, TaskId
+from private_engine import PrivateEngine, private_engine
 
 pytestmark = [pytest.mark.devnet, pytest.mark.chain, pytest.mark.engine]
 
 PATIENCE_SECONDS = 240
 BLOCK_SECONDS = 0.5
 IMAGE = "127.0.0.1:9/poolwright/test-kill-matrix:1"
-RLC = 10**9
 DOCKERFILE = """FROM scratch
 ADD rootfs.tar /
 ENTRYPOINT ["/bin/busybox", "sh", "-c", \
@@ -77,16 +80,21 @@ class Phase(StrEnum):
     FINALIZED = "finalized"
 
 
-VICTIMS: Final = ("scheduler", "worker-1", "chain", "results")
-ALL: Final = [(victim, phase) for phase in Phase for victim in VICTIMS]
+VICTIMS: Final = ("scheduler", "worker-1", "chain", "results", "engine")
+POWER: Final = "engine and containers"
+ALL: Final = [(victim, phase) for phase in Phase for victim in VICTIMS] + [(POWER, Phase.COMPUTING)]
 SHORT: Final = [
     ("scheduler", Phase.MATCHED),
     ("worker-1", Phase.COMPUTING),
+    ("engine", Phase.COMPUTING),
+    (POWER, Phase.COMPUTING),
     ("scheduler", Phase.CONTRIBUTED),
     ("chain", Phase.REVEALING),
     ("results", Phase.UPLOADING),
     ("worker-1", Phase.FINALIZED),
 ]
+CELLS_OF_A_NETWORK: Final = 10
+"""With a twelfth success a worker's word weighs so much that it alone is enough for trust 3."""
 CELLS: Final = ALL if os.environ.get("POOLWRIGHT_KILL_MATRIX") == "full" else SHORT
 
 
@@ -102,36 +110,22 @@ class Net:
     heads: Heads
     stack: AsyncExitStack
     app: Address
+    engine: PrivateEngine
 
     async def buy(self) -> Timeline:
         """Make a deal for one task of trust 3: two workers have to agree."""
-        terms = Terms(
-            tasks=1,
-            trust=3,
-            category=0,
-            arguments="",
-            app_price=NRlc(0),
-            dataset_price=NRlc(0),
-            pool_price=NRlc(RLC),
-        )
-        provider, manager, requester = [
-            await dealing.open_wallet(self.record, name) for name in ("provider", "manager", "requester")
-        ]
+        wallets = await wallets_of(self.record)
         sender = await self.stack.enter_async_context(
             TxSender(
-                self.rpc, requester, self.record.chain_id, MemoryTxJournal(), GasPolicy(), heads=self.heads
+                self.rpc,
+                wallets["requester"],
+                self.record.chain_id,
+                MemoryTxJournal(),
+                GasPolicy(),
+                heads=self.heads,
             )
         )
-        domain = await self.hub.domain()
-        traded = Traded(app=self.app, dataset=Address.zero(), workerpool=self.record.workerpool)
-        orders = dealing.signed_orders(
-            dealing.unsigned_orders(traded, terms, requester.address, dealing.random_salt()),
-            domain,
-            provider=provider,
-            manager=manager,
-            requester=requester,
-        )
-        deal_id, receipt = await dealing.match(self.hub, orders, domain, sender)
+        deal_id, receipt = await buy(self.hub, self.record, sender, self.app, wallets=wallets, trust=3)
         names = {wallet.address: name for name, wallet in self.record.wallets.items()}
         logs = await transaction_logs(self.rpc, receipt.tx_hash)
         return timeline.opened(DealId(deal_id), 0, 1, names, logs)
@@ -156,7 +150,7 @@ class Net:
             case Phase.MATCHED:
                 return True
             case Phase.COMPUTING:
-                return "COMPUTING" in await self.statuses(task_id) or task.status > TaskStatus.ACTIVE
+                return await self.containers(running=True) > 0 or task.status > TaskStatus.ACTIVE
             case Phase.CONTRIBUTED:
                 return bool(task.contributors)
             case Phase.REVEALING:
@@ -172,7 +166,11 @@ class Net:
         return next(each for each in self.folder.records() if each.name == name)
 
     async def kill(self, name: str) -> None:
-        """End the process at once; returns when the supervisor has it running again."""
+        """End the process at once; returns when it runs again, which is the supervisor's doing or ours."""
+        if name in ("engine", POWER):
+            await asyncio.to_thread(self.engine.kill, without_power=name == POWER)
+            await asyncio.to_thread(self.engine.start)
+            return
         victim = self.part(name)
         if name == "chain":
             await asyncio.to_thread(self._save)
@@ -184,15 +182,16 @@ class Net:
             node.call("evm_setIntervalMining", 0)
             save_chain(self.record.chain_url, self.folder.chain_state)
 
-    async def containers(self) -> int:
-        """How many containers of this network the engine has."""
-        host = network.engine.require().removeprefix("unix://")
-        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=host)) as session:
-            filters = f'{{"label":["poolwright.network={self.record.network_id}"]}}'
-            async with session.get(
-                "http://engine/containers/json", params={"all": "1", "filters": filters}
-            ) as answer:
-                return len(await answer.json())
+    async def containers(self, *, running: bool = False) -> int:
+        """How many containers of this network the engine has, or runs."""
+        filters = f'{{"label":["poolwright.network={self.record.network_id}"]}}'
+        params = {"all": "0" if running else "1", "filters": filters}
+        connector = aiohttp.UnixConnector(path=self.engine.host.removeprefix("unix://"))
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.get("http://engine/containers/json", params=params) as answer,
+        ):
+            return len(await answer.json())
 
 
 async def _is_back(now: ProcessRecord, killed: ProcessRecord) -> bool:
@@ -213,35 +212,70 @@ async def until(condition: Any, what: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateFolder]:
-    state = tmp_path_factory.mktemp("kill-matrix") / "net"
-    options = network.UpOptions(
-        state=state,
-        block_time=BLOCK_SECONDS,
-        chain_port=0,
-        results_port=0,
-        scheduler_port=0,
-        market_port=0,
+def engine() -> Iterator[PrivateEngine]:
+    with private_engine() as ours:
+        yield ours
+
+
+def poolwright(engine: PrivateEngine, *words: str) -> None:
+    """Say this to a shell that knows this engine."""
+    variables = dict(os.environ) | {"DOCKER_HOST": engine.host}
+    done = subprocess.run(
+        poolwright_command(*words), env=variables, capture_output=True, text=True, timeout=PATIENCE_SECONDS
     )
-    network.up_detached(options, lambda line: None)
-    try:
-        yield StateFolder(state)
-    finally:
-        with contextlib.suppress(Exception):
-            network.down(state, lambda line: None)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@dataclass
+class Networks:
+    """One network at a time, each with a folder of its own below `folder`."""
+
+    engine: PrivateEngine
+    folder: Path
+    number: int | None = None
+
+    def up(self, number: int) -> StateFolder:
+        """The network of this number; the one before has ended then."""
+        state = self.folder / str(number)
+        if number != self.number:
+            self.down()
+            ports = [f"--{part}-port=0" for part in ("chain", "results", "scheduler", "market")]
+            self.number = number
+            words = ("up", "--detach", "--state", str(state), "--block-time", str(BLOCK_SECONDS), *ports)
+            poolwright(self.engine, *words)
+        return StateFolder(state)
+
+    def down(self) -> None:
+        if self.number is not None:
+            poolwright(self.engine, "down", "--state", str(self.folder / str(self.number)))
+            self.number = None
 
 
 @pytest.fixture(scope="module")
-def image() -> ImageRef:
+def networks(engine: PrivateEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Networks]:
+    made = Networks(engine, tmp_path_factory.mktemp("kill-matrix"))
+    try:
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture
+def up(networks: Networks, request: pytest.FixtureRequest) -> StateFolder:
+    return networks.up(request.param)
+
+
+@pytest.fixture(scope="module")
+def image(engine: PrivateEngine) -> ImageRef:
     context = context_tar(DOCKERFILE, [("rootfs.tar", debian_rootfs(BUSYBOX))])
     try:
-        return asyncio.run(build_image(IMAGE, context))
+        return asyncio.run(build_image(IMAGE, context, host=engine.host))
     finally:
         context.unlink()
 
 
 @asynccontextmanager
-async def opened(folder: StateFolder, image: ImageRef) -> AsyncIterator[Net]:
+async def opened(folder: StateFolder, engine: PrivateEngine, image: ImageRef) -> AsyncIterator[Net]:
     record = require_network(folder)
     async with AsyncExitStack() as stack:
         rpc = await stack.enter_async_context(Rpc([record.chain_url]))
@@ -254,15 +288,28 @@ async def opened(folder: StateFolder, image: ImageRef) -> AsyncIterator[Net]:
         )
         app, _ = await dealing.registered_app(hub, record, sender, name="kill matrix", image=image)
         yield Net(
-            record=record, folder=folder, rpc=rpc, hub=hub, http=http, heads=heads, stack=stack, app=app
+            record=record,
+            folder=folder,
+            rpc=rpc,
+            hub=hub,
+            http=http,
+            heads=heads,
+            stack=stack,
+            app=app,
+            engine=engine,
         )
 
 
-@pytest.mark.parametrize(("victim", "phase"), CELLS)
+@pytest.mark.parametrize(
+    ("up", "victim", "phase"),
+    [(number // CELLS_OF_A_NETWORK, *cell) for number, cell in enumerate(CELLS)],
+    ids=[f"{victim}-{phase}" for victim, phase in CELLS],
+    indirect=["up"],
+)
 async def test_task_is_paid_once_whoever_dies_and_whenever(
-    up: StateFolder, image: ImageRef, victim: str, phase: Phase
+    up: StateFolder, engine: PrivateEngine, image: ImageRef, victim: str, phase: Phase
 ) -> None:
-    async with opened(up, image) as net:
+    async with opened(up, engine, image) as net:
         books = Books(rpc=net.rpc, hub=net.hub, record=net.record)
         await books.open(await net.heads.beyond(None))
         seen = await net.buy()
@@ -293,8 +340,34 @@ async def test_task_is_paid_once_whoever_dies_and_whenever(
     )
     assert ledger.wrong == ()
     assert seen.tasks == {ids.task_id(seen.deal_id, 0): 0}
-
-
-def test_afterwards_nothing_ran_into_a_bug(up: StateFolder) -> None:
     for part in ("scheduler", "worker-1", "worker-2", "results"):
         assert "Traceback" not in up.log(part).read_text(), part
+
+
+@pytest.mark.parametrize("up", [(len(CELLS) - 1) // CELLS_OF_A_NETWORK], indirect=True)
+async def test_workers_say_once_that_their_engine_is_away_and_go_on_when_it_is_back(
+    up: StateFolder, engine: PrivateEngine, image: ImageRef
+) -> None:
+    """One worker starts while the engine is away, the other is given a task then."""
+
+    def said(worker: str, line: str) -> int:
+        return up.log(worker).read_text().count(f'"event": "{line}')
+
+    async def both_said(line: str) -> bool:
+        return all(said(worker, line) == before[worker, line] + 1 for worker in workers)
+
+    away, answers, workers = "container engine is away", "container engine answers", ("worker-1", "worker-2")
+    async with opened(up, engine, image) as net:
+        before = {(worker, line): said(worker, line) for worker in workers for line in (away, answers)}
+        await asyncio.to_thread(engine.kill)
+        processes.send(net.part("worker-1"), signal.SIGKILL)
+        seen = await net.buy()
+        [task_id] = seen.tasks
+        await until(lambda: both_said(away), "both miss the engine")
+
+        await asyncio.to_thread(engine.start)
+        await until(lambda: net.has_come(Phase.FINALIZED, task_id), "the end of the task")
+
+        assert (await net.task(task_id)).status is TaskStatus.COMPLETED
+        assert await both_said(away)
+        assert await both_said(answers)
