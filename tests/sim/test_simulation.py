@@ -17,7 +17,8 @@ from poolwright.devnet.simulation.chain import CONFIRMATIONS
 from poolwright.devnet.simulation.faults import RANGES, Faults, drawn
 from poolwright.devnet.simulation.runs import Outcome, play, play_all, shrunk, told
 from poolwright.devnet.simulation.story import ALL_MOVES, Coverage
-from poolwright.devnet.simulation.world import DealPlan, Size, World, plans
+from poolwright.devnet.simulation.trade import DealPlan
+from poolwright.devnet.simulation.world import Size, World, plans
 from poolwright.poco.tags import NO_TAG
 from poolwright.poco.types import Wei
 from poolwright.wire.statuses import MOVES, Mover, ReplicateStatus

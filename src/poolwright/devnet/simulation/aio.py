@@ -49,6 +49,18 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """The process is dead."""
         self._is_closed = True
 
+    def watch(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run a coroutine beside everything else; what it breaks on breaks the simulation."""
+        aio_task = self.create_task(work)
+        aio_task.add_done_callback(lambda done: done.result())
+        return aio_task
+
+    def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        """There are no threads here: it is done at once, and told a moment later."""
+        future: asyncio.Future[T] = self.create_future()
+        future.set_result(func(*args))
+        return future
+
     def __del__(self) -> None:
         """There is nothing that would have to be closed."""
 

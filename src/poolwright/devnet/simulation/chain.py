@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from poolwright.chain.budget import Priority
 from poolwright.devnet.simulation.clock import SECOND, Action, Clock
@@ -26,6 +26,7 @@ from poolwright.poco.types import (
     BlockNumber,
     BlockStamp,
     Hash32,
+    OrderHash,
     TaskId,
     Timestamp,
     TxHash,
@@ -41,6 +42,8 @@ TX_COST: Final = Wei(1)
 """What each transaction costs; wallets hold that many coins as transactions they can pay."""
 
 Run = Callable[[Poco, Call], tuple[Emitted, ...]]
+Key = tuple[str, bytes]
+"""What changes on the chain: ("task", id), ("stake", wallet), ("consumed", order) or ("owner", entry)."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -77,6 +80,8 @@ class Block:
     undo: SnapshotId | None
     txs: list[Tx] = field(default_factory=list)
     logs: tuple[events.Log, ...] = ()
+    touched: list[Key] = field(default_factory=list)
+    """What is not as it was before."""
 
 
 class Chain:
@@ -98,7 +103,8 @@ class Chain:
         self._clock = clock
         self._chance = chance
         self._waiting: list[Action] = []
-        self._task_history: dict[TaskId, list[tuple[int, OnchainTask]]] = {}
+        self._history: dict[Key, list[tuple[int, Any]]] = {}
+        """What each thing was, and since which block: for who reads the past."""
         self._branch = 0
 
     @property
@@ -110,7 +116,11 @@ class Chain:
     def head(self) -> BlockStamp:
         return self.blocks[-1].stamp
 
-    def start(self) -> None:
+    def start(self, *entries: Address) -> None:
+        """The first block; what there was before it of stakes and of these entries is remembered."""
+        wallets = [("stake", wallet) for wallet, _ in self.poco.escrow.balances.items()]
+        for key in (*wallets, *(("owner", entry) for entry in entries)):
+            self._history[key] = [(0, self.value(key))]
         self._append()
         self._clock.after(BLOCK_SECONDS * SECOND, self._tick)
 
@@ -140,12 +150,29 @@ class Chain:
     def stamp(self, number: int) -> BlockStamp:
         return self.blocks[number - 1].stamp
 
+    def at(self, key: Key, number: int) -> Any:
+        """What it was after that block; None when it was nothing yet."""
+        for block, value in reversed(self._history.get(key, ())):
+            if block <= number:
+                return value
+        return None
+
     def task_at(self, task_id: TaskId, number: int) -> OnchainTask:
         """The task as it was after that block."""
-        for block, task in reversed(self._task_history.get(task_id, ())):
-            if block <= number:
-                return task
-        return NO_TASK
+        found: OnchainTask | None = self.at(("task", task_id), number)
+        return NO_TASK if found is None else found
+
+    def value(self, key: Key) -> Any:
+        """What it is now: a task, an account, how much of an order was taken, the owner of an entry."""
+        match key:
+            case ("task", name):
+                return self.poco.task(TaskId(Hash32(name)))
+            case ("stake", wallet):
+                return self.poco.account(Address(wallet))
+            case ("consumed", name):
+                return self.poco.consumed(OrderHash(Hash32(name)))
+            case (_, entry):
+                return self.poco.owner_of(Address(entry))
 
     # --- blocks ------------------------------------------------------------------------------------------
 
@@ -211,7 +238,7 @@ class Chain:
         except Revert as revert:
             tx.revert = revert.explanation or revert.reason or "no reason given"
             return
-        touched: dict[TaskId, None] = {}
+        touched: dict[Key, None] = {}
         for entry in emitted:
             topics, data = events.encode_event(entry.event)
             logs.append(
@@ -224,11 +251,10 @@ class Chain:
                     log_index=len(logs),
                 )
             )
-            task_id: TaskId | None = getattr(entry.event, "task_id", None)
-            if task_id is not None:
-                touched[task_id] = None
-        for task_id in touched:
-            self._task_history.setdefault(task_id, []).append((number, self.poco.task(task_id)))
+            touched.update(dict.fromkeys(_touched(entry.event)))
+        for key in touched:
+            self._history.setdefault(key, []).append((number, self.value(key)))
+        block.touched += touched
 
     def _reorganise(self, depth: int) -> None:
         """Other blocks take the place of the newest ones; their transactions may come in another order."""
@@ -244,7 +270,8 @@ class Chain:
             raise AssertionError("a block that is undone can be undone")
         self.poco.restore(undo)
         base = len(self.blocks)
-        for history in self._task_history.values():
+        for key in {key for block in undone for key in block.touched}:
+            history = self._history[key]
             while history and history[-1][0] > base:
                 history.pop()
         for block in reversed(undone):
@@ -260,7 +287,7 @@ class Chain:
         tx.mined_in = tx.revert = None
         if self._chance.of("reorged").random() < 0.3:
             tx.not_before = len(self.blocks) + self._chance.of("reorged").randint(1, 6)
-        if tx.nonce is None or not self._chance.hits("dropped_txs"):
+        if not self._chance.hits("dropped_txs"):
             self.mempool[id(tx)] = tx
 
 
@@ -313,6 +340,30 @@ class Node:
             raise Unavailable("node", expected="an answer", got="none", code="rpc")
         if self._chance.hits("rpc_nonsense"):
             raise PeerError("node", expected="an answer that can be read", got="nonsense", code="rpc")
+
+
+def _touched(event: events.HubEvent) -> Iterator[Key]:
+    """What an event says that has changed."""
+    match event:
+        case events.Transfer(source=source, target=target):
+            yield "stake", source
+            yield "stake", target
+        case events.OrdersMatched():
+            for name in (event.app_hash, event.dataset_hash, event.workerpool_hash, event.request_hash):
+                yield "consumed", name
+        case (
+            events.ClosedAppOrder(order_hash=name)
+            | events.ClosedDatasetOrder(order_hash=name)
+            | events.ClosedWorkerpoolOrder(order_hash=name)
+            | events.ClosedRequestOrder(order_hash=name)
+        ):
+            yield "consumed", name
+        case events.EntryTransfer(entry=entry):
+            yield "owner", entry
+        case _:
+            task_id: TaskId | None = getattr(event, "task_id", None)
+            if task_id is not None:
+                yield "task", task_id
 
 
 def nothing(poco: Poco, call: Call) -> tuple[Emitted, ...]:

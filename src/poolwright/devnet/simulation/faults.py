@@ -110,6 +110,14 @@ class Faults:
     """Per worker and hour: its tasks' folders take nothing for up to half an hour, its journal does."""
     gas_spikes: float = 0.0
     """Per hour: gas costs up to forty times as much, for up to twenty minutes."""
+    market_crashes: float = 0.0
+    """Per hour."""
+    closed_orders: float = 0.0
+    """Per hour: an owner takes an order back, on the chain or on the market."""
+    moved_purses: float = 0.0
+    """Per hour: the requester or the pool's owner takes the stake away, and brings it back later."""
+    sold_apps: float = 0.0
+    """Per hour: the app changes hands for up to a quarter of an hour."""
     operator_words: float = 0.0
     """Per hour: he drains a worker, bars it, or takes that back."""
 
@@ -162,6 +170,10 @@ RANGES: Final[dict[str, float]] = {
     "moved_stakes": 1.0,
     "full_folders": 4.0,
     "gas_spikes": 4.0,
+    "market_crashes": 20.0,
+    "closed_orders": 30.0,
+    "moved_purses": 6.0,
+    "sold_apps": 6.0,
     "operator_words": 6.0,
 }
 """The highest rate that is drawn of each kind."""
@@ -200,6 +212,16 @@ THEMES: Final[tuple[dict[str, float], ...]] = (
         "slow_workers": 0.6,
         "partitions": 10.0,
         "torn_messages": 0.04,
+    },
+    # The market: orders come, go and come back with the blocks that they were read in.
+    {
+        "reorgs": 0.2,
+        "dropped_txs": 0.3,
+        "closed_orders": 60.0,
+        "moved_purses": 6.0,
+        "sold_apps": 6.0,
+        "market_crashes": 30.0,
+        "rpc_stale": 0.2,
     },
 )
 """Faults that come together, and lead where each alone hardly ever does; most seeds have one of these."""

@@ -242,7 +242,7 @@ class Process(Generic[State, Event, Effect]):
         if self.chance.hits("crashes_at_commits"):
             raise Died
         if len(disk.events) >= disk.snapshot_due:
-            disk.snapshot, disk.snapshot_upto = self._mind.save(self.state), len(disk.events)
+            disk.snapshot, disk.snapshot_upto = b"".join(self._mind.save(self.state)), len(disk.events)
             pause = max(SNAPSHOT_EVERY, len(disk.snapshot) // SNAPSHOT_BYTES)
             disk.snapshot_due = disk.snapshot_upto + pause
         for lane, effect, effect_id in fresh:

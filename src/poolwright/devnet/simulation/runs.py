@@ -12,7 +12,8 @@ from typing import Final, TypeAlias
 
 from poolwright.devnet.simulation.faults import Faults, drawn
 from poolwright.devnet.simulation.story import Coverage, Line, Story
-from poolwright.devnet.simulation.world import DealPlan, Size, World, plans, size_of
+from poolwright.devnet.simulation.trade import DealPlan
+from poolwright.devnet.simulation.world import Size, World, plans, size_of
 from poolwright.poco.types import Hash32, TaskId
 
 SHRINK_SECONDS: Final = 60.0

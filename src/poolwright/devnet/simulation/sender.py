@@ -73,15 +73,15 @@ class Sender:
         """
         if key not in self._journal:
             self._node.ask()
-            try:
-                self._chain.trial(self._address, run)
-            except Revert as revert:
-                raise TxReverted(revert.explanation, key=key) from revert
             in_flight = Wei(sum(tx.cost for tx in self.in_flight))
             now = self._node.head().timestamp
             held = self.budget.check(cost=price, in_flight=in_flight, priority=priority, now=now)
             if held is not None:
                 raise held
+            try:
+                self._chain.trial(self._address, run)
+            except Revert as revert:
+                raise TxReverted(revert.explanation, key=key) from revert
             coins = self._chain.coins.get(self._address, 0)
             if coins < price:
                 raise OutOfGas(Wei(coins), price, wallet=self._address)

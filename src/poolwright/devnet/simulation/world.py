@@ -9,38 +9,43 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from poolwright.chain.budget import FeeLimits
 from poolwright.chain.wallet import Wallet
 from poolwright.daemons.submissions import calldata
-from poolwright.devnet.simulation.chain import GENESIS, TX_COST, Chain, Node, Tx
+from poolwright.devnet.simulation.chain import CONFIRMATIONS, GENESIS, TX_COST, Chain, Node, Tx
 from poolwright.devnet.simulation.checks import Checks
 from poolwright.devnet.simulation.clock import SECOND, Clock
 from poolwright.devnet.simulation.faults import Chance, Faults
 from poolwright.devnet.simulation.machine import App, Habits, Honesty, Machine
+from poolwright.devnet.simulation.market import MarketProcess
+from poolwright.devnet.simulation.market_checks import MarketChecks
 from poolwright.devnet.simulation.pool import Observer, Policy, SchedulerProcess
 from poolwright.devnet.simulation.process import Disk
 from poolwright.devnet.simulation.repository import Repository
 from poolwright.devnet.simulation.story import Story
+from poolwright.devnet.simulation.trade import (
+    APP,
+    CONTRACTS,
+    REQUESTER,
+    DealPlan,
+    Trade,
+    address_of,
+    name_hash,
+)
 from poolwright.devnet.simulation.transactions import call_of
 from poolwright.devnet.simulation.worker import WorkerProcess
 from poolwright.poco.keccak import keccak
-from poolwright.poco.matching import Orders
-from poolwright.poco.model import Call, Emitted, ForeignContract, Poco, Registries, workerpool_info
+from poolwright.poco.model import Call, ForeignContract, Poco, Registries, workerpool_info
 from poolwright.poco.orders import (
-    NULL_DATASETORDER,
-    AppOrder,
     Domain,
-    RequestOrder,
-    WorkerpoolOrder,
-    order_hash,
 )
-from poolwright.poco.records import AppInfo, Category
-from poolwright.poco.tags import GPU, NO_TAG, SCONE, TEE, Tag
-from poolwright.poco.types import Address, Hash32, NRlc, Seconds, Timestamp, Wei, WorkerAddress
+from poolwright.poco.records import Category
+from poolwright.poco.tags import GPU, NO_TAG, SCONE, TEE
+from poolwright.poco.types import Address, NRlc, Seconds, Timestamp, Wei, WorkerAddress
 from poolwright.scheduler.effects import Effect, Submission, Submit, identity
 from poolwright.scheduler.events import (
     OperatorAllowedWorker,
@@ -67,21 +72,6 @@ class Size:
     workers: int
     deals: int
     seconds: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DealPlan:
-    """A deal that will be made: when, for how many tasks, of what kind."""
-
-    number: int
-    at: int
-    """Milliseconds after the beginning."""
-    tasks: int
-    trust: int
-    category: int
-    app: App
-    tag: Tag
-    has_callback: bool
 
 
 def size_of(seed: int) -> Size:
@@ -144,7 +134,7 @@ class World(Observer):
         self.repository = Repository(self.chain, self.clock, self.chance)
         self.faults_met: Counter[str] = Counter()
         self.scheduler = SchedulerProcess(
-            Disk(name=_hash("ledger")),
+            Disk(name=name_hash("ledger")),
             chain=self.chain,
             wallet=self._owner,
             workerpool=self.pool_address,
@@ -153,6 +143,23 @@ class World(Observer):
             policy=self._policy(),
             **self._parts(),
         )
+        self.market = MarketProcess(
+            contracts=CONTRACTS,
+            confirmations=self.chance.of("market").choice((0, 0, 1, 3, CONFIRMATIONS)),
+            observer=lambda commit: self.market_checks.after_commit(commit),
+            chain=self.chain,
+            **self._parts(),
+        )
+        self.trade = Trade(
+            chain=self.chain,
+            clock=self.clock,
+            chance=self.chance,
+            story=self.story,
+            market=self.market,
+            owner=self._owner,
+            workerpool=self.pool_address,
+        )
+        self.market_checks = MarketChecks(self.chain, self.clock, self.market, self.trade)
         self.crew = [self._worker(number) for number in range(size.workers)]
         self.processes: tuple[SchedulerProcess | WorkerProcess, ...] = (self.scheduler, *self.crew)
         self.checks = Checks(self.chain, self.scheduler, self.crew, self.story, NRlc(87_000_000 * 10**9))
@@ -163,18 +170,21 @@ class World(Observer):
 
     def run(self) -> None:
         """From the first block to the last check."""
-        self.chain.start()
+        self.chain.start(self.poco.apps.predict(APP), self.pool_address)
         self.scheduler.start()
+        self.market.start()
         for worker in self.crew:
             self.clock.after(self.chance.of("arrivals").randint(0, 60 * SECOND), worker.start)
         for plan in self._deals:
-            self._make_deal(plan)
+            self.trade.make_deal(plan)
+        self.trade.broke()
         self._plan_faults()
         while self.clock.now < self.ends_at:
             self.clock.step()
         self._calm_down()
         self._until_quiet()
         self.checks.at_the_end()
+        self.market_checks.at_the_end()
 
     def _calm_down(self) -> None:
         """No more faults; whoever is dead, poor or alone comes back, and gas is cheap."""
@@ -187,9 +197,11 @@ class World(Observer):
     def _until_quiet(self) -> None:
         """Go on until nothing is under way, for no longer than a final deadline could need."""
         limit = self.clock.now + 3 * HOUR
-        while not self.checks.is_quiet():
+        while not (self.checks.is_quiet() and self.market.is_level):
             if self.clock.now > limit:
-                raise AssertionError(f"three hours after the last fault: {self.checks.unrest()}")
+                raise AssertionError(
+                    f"three hours after the last fault: {self.checks.unrest() or 'the market lags'}"
+                )
             for _ in range(200):
                 self.clock.step()
 
@@ -206,7 +218,7 @@ class World(Observer):
     def _policy(self) -> Policy:
         """How the operator runs the pool."""
         draw = self.chance.of("policy")
-        at_once, has_limits = draw.random() < 0.6, draw.random() < 0.3
+        at_once, has_limits = draw.random() < 0.6, draw.random() < 0.2
         rules = Rules(
             faults=draw.choice((0, 2, 3, 5)),
             fault_window=Seconds(draw.choice((600, 3600))),
@@ -236,12 +248,12 @@ class World(Observer):
             gpu=draw.random() < 0.3,
             enclave=faults.enclave_deals > 0 and draw.random() < 0.5,
         )
-        address = WorkerAddress(_address(f"worker {number}"))
+        address = WorkerAddress(address_of(f"worker {number}"))
         self.chain.coins[address] = draw.randint(1, 6) if draw.random() < faults.poor_in_gas else 10**9
         stake = NRlc(draw.randint(0, 10**6)) if draw.random() < faults.poor_in_stake else RICH
-        self.poco.deposit_for(Call(_address("deployer"), GENESIS), stake, address)
+        self.poco.deposit_for(Call(address_of("deployer"), GENESIS), stake, address)
         return WorkerProcess(
-            Disk(name=_hash(f"journal {number}")),
+            Disk(name=name_hash(f"journal {number}")),
             name=f"worker {number}",
             address=address,
             habits=habits,
@@ -253,50 +265,6 @@ class World(Observer):
             **self._parts(),
         )
 
-    # --- what they trade ----------------------------------------------------------------------------------
-
-    def _make_deal(self, plan: DealPlan) -> None:
-        orders = self._orders(plan)
-        requester = orders.request.requester
-
-        def match(poco: Poco, call: Call) -> tuple[Emitted, ...]:
-            return poco.match_orders(call, orders)
-
-        tx = Tx(key=f"deal {plan.number}", sender=requester, run=match)
-        self.clock.at(plan.at, lambda: self._insist(tx))
-
-    def _insist(self, tx: Tx) -> None:
-        """Send it again and again until it is mined: requesters are patient."""
-        if tx.mined_in is None:
-            if not self.chain.knows(tx):
-                self.chain.send(tx)
-            self.clock.after(30 * SECOND, lambda: self._insist(tx))
-
-    def _orders(self, plan: DealPlan) -> Orders:
-        salt = _hash(f"salt {plan.number}")
-        app_tag = plan.tag
-        app = AppOrder(
-            app=self.poco.apps.predict(APP), appprice=NRlc(100), volume=plan.tasks, tag=app_tag,
-            datasetrestrict=NOBODY, workerpoolrestrict=NOBODY, requesterrestrict=NOBODY, salt=salt,
-        )  # fmt: skip
-        pool = WorkerpoolOrder(
-            workerpool=self.pool_address, workerpoolprice=NRlc(100_003), volume=plan.tasks,
-            tag=TEE | SCONE | GPU, category=plan.category, trust=100, apprestrict=NOBODY,
-            datasetrestrict=NOBODY, requesterrestrict=NOBODY, salt=salt,
-        )  # fmt: skip
-        request = RequestOrder(
-            app=app.app, appmaxprice=NRlc(100), dataset=NOBODY, datasetmaxprice=NRlc(0),
-            workerpool=self.pool_address, workerpoolmaxprice=NRlc(100_003), requester=_address("requester"),
-            volume=plan.tasks, tag=plan.tag, category=plan.category, trust=plan.trust,
-            beneficiary=_address("requester"),
-            callback=_address("callback") if plan.has_callback else NOBODY,
-            params=f'{{"iexec_args": "{plan.app}"}}', salt=salt,
-        )  # fmt: skip
-        digest = Hash32(order_hash(pool, self.poco.domain))
-        pool = replace(pool, sign=self._owner.sign_digest(digest))
-        app, request = replace(app, sign=bytes(65)), replace(request, sign=bytes(65))
-        return Orders(app=app, dataset=NULL_DATASETORDER, workerpool=pool, request=request)
-
     # --- what goes wrong ----------------------------------------------------------------------------------
 
     def _plan_faults(self) -> None:
@@ -306,13 +274,18 @@ class World(Observer):
         self._again("full_disks", partial(self._fill_disk, self.scheduler))
         self._again("repository_outages", self._close_repository)
         self._again("gas_spikes", self._raise_gas_price)
+        self._again("market_crashes", self.market.crash)
+        self._again("closed_orders", self.trade.close_an_order)
+        self._again("moved_purses", self.trade.move_a_purse)
+        self._again("sold_apps", self.trade.sell_the_app)
+        self._again("rpc_outages", lambda: self._cut_off(self.market.node))
         self._again("operator_words", self._operate)
         for worker in self.crew:
             self._again("worker_crashes", partial(self._kill, worker))
             self._again("cuts", partial(self._cut, worker))
             self._again("partitions", partial(self._part, worker))
             self._again("rpc_outages", partial(self._cut_off, worker.node))
-            self._again("moved_stakes", partial(self._move_stake, worker))
+            self._again("moved_stakes", partial(self.trade.move_stake, worker.address, worker.name))
             self._again("full_disks", partial(self._fill_disk, worker))
             self._again("full_folders", partial(self._fill_folders, worker))
             if worker.habits.babbles:
@@ -337,6 +310,8 @@ class World(Observer):
 
     def _watch_the_dead(self) -> None:
         """A process that has died is started again within a while, as a supervisor does."""
+        if not self.market.is_up:
+            self.clock.after(self.chance.of("market").randint(1, 60) * SECOND, self.market.start)
         for process in self.processes:
             if not process.is_up and not process.is_gone and process.restarts:
                 self._revive(process, within=self.chance.of("revivals").choice((5, 30, 120)) * SECOND)
@@ -348,7 +323,7 @@ class World(Observer):
         is_worker = isinstance(process, WorkerProcess)
         if process.restarts and self.chance.hits("lost_disks" if is_worker else "lost_ledgers"):
             self.story.note(process.name, "loses its disk", None)
-            process.lose_disk(_hash(f"{process.name}'s disk after {process.restarts} crashes"))
+            process.lose_disk(name_hash(f"{process.name}'s disk after {process.restarts} crashes"))
             if not is_worker:
                 self.checks.forget()
         self.clock.after(self.chance.of("revivals").randint(100, within), process.start)
@@ -432,23 +407,6 @@ class World(Observer):
             worker.is_gone = True
             worker.crash()
 
-    def _move_stake(self, worker: WorkerProcess) -> None:
-        """The owner of a worker takes its free stake away, and brings it back after a while."""
-        amount = self.poco.account(worker.address).stake
-        if not amount:
-            return
-        self.story.note(worker.name, "has its stake withdrawn", None)
-        sender = worker.address
-        self.chain.send(Tx(key="withdraw", sender=sender, run=lambda poco, call: poco.withdraw(call, amount)))
-
-        def deposit(poco: Poco, call: Call) -> tuple[Emitted, ...]:
-            poco.rlc_approve(call, poco.hub, amount)
-            return poco.deposit(call, amount)
-
-        back = self.chance.of("stakes").randint(60, 1800) * SECOND
-        tx = Tx(key="deposit", sender=sender, run=deposit)
-        self.clock.after(back, lambda: self.chain.send(tx))
-
     # --- watching the scheduler ---------------------------------------------------------------------------
 
     def stepped(self, pool: Pool, event: PoolEvent, effects: Sequence[Effect]) -> None:
@@ -459,32 +417,22 @@ class World(Observer):
         if effect.submission in (Submission.INITIALIZE, Submission.CLAIM, Submission.INITIALIZE_AND_CLAIM):
             self.faults_met["front_runs"] += 1
             key = f"front run of {identity(effect)} at {self.clock.now}"
-            self.chain.send(Tx(key=key, sender=_address("stranger"), run=call_of(calldata(effect))))
-
-
-APP: Final = AppInfo(
-    owner=Address(keccak(b"provider")[:20]),
-    name="app",
-    type="DOCKER",
-    multiaddr=b"docker.io/app:1",
-    checksum=Hash32.zero(),
-    mrenclave=b"",
-)
+            self.chain.send(Tx(key=key, sender=address_of("stranger"), run=call_of(calldata(effect))))
 
 
 def _hub(owner: Address) -> Poco:
     """A hub with its categories, an app, the pool, and money where it is needed."""
-    deployer = _address("deployer")
+    deployer = address_of("deployer")
     signs_all = ForeignContract(accepts=lambda digest, signature: True)
     poco = Poco(
-        Domain(chain_id=1337, hub=_address("hub")),
-        token=_address("rlc"),
+        Domain(chain_id=1337, hub=address_of("hub")),
+        token=address_of("rlc"),
         owner=deployer,
         registries=Registries(
-            app=_address("apps"), dataset=_address("datasets"), workerpool=_address("workerpools")
+            app=address_of("apps"), dataset=address_of("datasets"), workerpool=address_of("workerpools")
         ),
-        contracts=dict.fromkeys((_address("provider"), _address("requester")), signs_all),
-        scores={WorkerAddress(_address(f"worker {number}")): 12 * (number % 3) for number in range(60)},
+        contracts=dict.fromkeys(CONTRACTS, signs_all),
+        scores={WorkerAddress(address_of(f"worker {number}")): 12 * (number % 3) for number in range(60)},
     )
     call = Call(deployer, Timestamp(GENESIS))
     for timeref in TIMEREFS:
@@ -492,14 +440,6 @@ def _hub(owner: Address) -> Poco:
     poco.create_app(call, APP)
     poco.create_workerpool(call, owner, "pool")
     poco.rlc_approve(call, poco.hub, NRlc(10**16))
-    for each in (owner, _address("requester")):
+    for each in (owner, REQUESTER):
         poco.deposit_for(call, RICH, each)
     return poco
-
-
-def _hash(name: str) -> Hash32:
-    return Hash32(keccak(name.encode()))
-
-
-def _address(name: str) -> Address:
-    return Address(keccak(name.encode())[:20])
