@@ -36,6 +36,7 @@ from poolwright.poco.errors import PeerError
 from poolwright.poco.records import ContributionStatus, TaskStatus
 from poolwright.poco.results import result_hash
 from poolwright.poco.types import Address, Hash32, TaskId, Timestamp, WorkerAddress
+from poolwright.results.cid import parse_cid
 from poolwright.results.errors import NotAllowed, TooEarly, WrongContent
 from poolwright.wire.uploads import parse_result_link
 
@@ -135,6 +136,12 @@ def check_content(task_id: TaskId, facts: ChainFacts, digests: Collection[Hash32
             got=f"/ipfs/{cid}",
             next_step="upload the very same zip as the first time",
         )
+
+
+def named_cid(results: bytes) -> str | None:
+    """The file that a task's on-chain results name, by its CID as this repository writes it, if any."""
+    link = parse_result_link(results)
+    return None if link is None or link.cid is None else parse_cid(link.cid.partition("/")[0])
 
 
 def read_computed(content: bytes) -> Computed:

@@ -33,6 +33,8 @@ class ResultsConfig:
     """Of the disk, never filled by uploads."""
     stall_seconds: float = 30.0
     """How long a client may take to send a request head, to send 1 MiB of body, or to read 64 KiB."""
+    sweep_seconds: int = 600
+    """How often it is looked for files of tasks that are over and not their result; 0: never."""
     open_add: bool = False
     """Whether anybody may add files with `POST /ipfs`; for the local network."""
     zip_limits: ZipLimits = field(default_factory=ZipLimits)
@@ -52,6 +54,7 @@ def from_environment(environment: Mapping[str, str]) -> ResultsConfig:
         max_uploads=env.integer("POOLWRIGHT_RESULTS_MAX_UPLOADS", 8, minimum=1),
         keep_free_bytes=env.integer("POOLWRIGHT_RESULTS_KEEP_FREE_BYTES", 64 * MIB),
         stall_seconds=env.seconds("POOLWRIGHT_RESULTS_STALL_SECONDS", 30.0),
+        sweep_seconds=env.integer("POOLWRIGHT_RESULTS_SWEEP_SECONDS", 600, maximum=86_400),
         open_add=env.flag("POOLWRIGHT_RESULTS_OPEN_ADD"),
         zip_limits=ZipLimits(
             max_entries=env.integer("POOLWRIGHT_RESULTS_MAX_ENTRIES", 10_000, minimum=1),

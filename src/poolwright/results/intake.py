@@ -16,7 +16,7 @@ from poolwright.poco.errors import PeerError
 from poolwright.poco.records import TaskStatus
 from poolwright.poco.types import TaskId, Timestamp, WorkerAddress
 from poolwright.results.archive import result_digests
-from poolwright.results.checks import PoolLeave, check_content, check_uploader
+from poolwright.results.checks import PoolLeave, check_content, check_uploader, named_cid
 from poolwright.results.config import ResultsConfig
 from poolwright.results.errors import Busy, NotAllowed, NotAuthorized, TooSlow
 from poolwright.results.ledger import Ledger
@@ -24,7 +24,6 @@ from poolwright.results.metrics import Metrics
 from poolwright.results.storage import Incoming, Storage, StoredResult
 from poolwright.wire.uploads import (
     parse_authorization,
-    parse_result_link,
     parse_workerpool_header,
     verify_authorization,
 )
@@ -100,7 +99,7 @@ class Intake:
                 task_id=task_id, cid=cid, size=incoming.size, uploader=worker, stored_at=self._clock()
             )
             keep = self._storage.keep_early if is_early else self._storage.keep_result
-            return await asyncio.to_thread(keep, incoming, result)
+            return await asyncio.to_thread(keep, incoming, result, facts.final_deadline)
 
     async def find(self, task_id: TaskId) -> StoredResult | None:
         """The task's result; of those that came early, the one that the finalized task names.
@@ -112,8 +111,8 @@ class Intake:
         if not early:
             return stored
         facts = await self._ledger.facts(task_id, WorkerAddress(early[0].uploader))
-        link = parse_result_link(facts.results) if facts.task_status is TaskStatus.COMPLETED else None
-        named = next((one for one in early if link is not None and one.cid == link.cid), None)
+        cid = named_cid(facts.results) if facts.task_status is TaskStatus.COMPLETED else None
+        named = next((one for one in early if one.cid == cid), None)
         if named is not None:
             await asyncio.to_thread(self._storage.settle, named)
         return named

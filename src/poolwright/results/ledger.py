@@ -6,6 +6,7 @@ Nothing is kept between questions: a task's phase, a contribution and the newest
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 from poolwright.chain.blocks import check_chain, newest_header
@@ -31,6 +32,10 @@ class Ledger(Protocol):
 
     async def facts(self, task_id: TaskId, worker: WorkerAddress) -> ChainFacts:
         """What the newest block says about one task and one worker. Raises Unavailable."""
+        ...
+
+    async def tasks_at(self, task_ids: Sequence[TaskId], at: BlockStamp) -> Sequence[OnchainTask]:
+        """What that block says about several tasks, in their order. Raises as `HubReader`."""
         ...
 
     async def newest_block(self) -> BlockStamp:
@@ -62,6 +67,9 @@ class HubLedger:
             raise _no_answer(str(problem)) from problem
         return gathered(block, task, contribution, deal)
 
+    async def tasks_at(self, task_ids: Sequence[TaskId], at: BlockStamp) -> Sequence[OnchainTask]:
+        return await self._reader.tasks(task_ids, at)
+
     async def newest_block(self) -> BlockStamp:
         if not self._is_checked:
             await check_chain(self._rpc, self._chain_id, self._hub)
@@ -85,6 +93,11 @@ class MemoryLedger:
         task = self.tasks.get(task_id, NO_TASK)
         contribution = self.contributions.get((task_id, worker), NO_CONTRIBUTION)
         return gathered(block, task, contribution, self.deals.get(task.deal_id))
+
+    async def tasks_at(self, task_ids: Sequence[TaskId], at: BlockStamp) -> Sequence[OnchainTask]:
+        if self.trouble is not None:
+            raise self.trouble
+        return [self.tasks.get(task_id, NO_TASK) for task_id in task_ids]
 
     async def newest_block(self) -> BlockStamp:
         if self.trouble is not None:

@@ -27,6 +27,14 @@ class Metrics:
         )
         self.uploading = Gauge("poolwright_results_uploading", "Uploads running now.", registry=self.registry)
         self.stored = Gauge("poolwright_results_stored", "Tasks with a result.", registry=self.registry)
+        self.swept_files = Counter(
+            "poolwright_results_swept_files",
+            "Files removed after the end of the task that they came for.",
+            registry=self.registry,
+        )
+        self.swept_bytes = Counter(
+            "poolwright_results_swept_bytes", "Bytes of these files.", registry=self.registry
+        )
         self.free = Gauge(
             "poolwright_results_free_bytes", "Bytes that new files may still take.", registry=self.registry
         )

@@ -25,6 +25,7 @@ from poolwright.results.intake import Intake
 from poolwright.results.ledger import HubLedger, Ledger
 from poolwright.results.metrics import Metrics
 from poolwright.results.storage import Storage
+from poolwright.results.sweep import Sweep
 from poolwright.serving.http import listen, serve, url_of
 from poolwright.serving.logs import log_json
 from poolwright.serving.patience import patient_protocol
@@ -90,13 +91,19 @@ async def serving(config: ResultsConfig, ledger: Ledger) -> AsyncIterator[Runnin
         )
         try:
             await _look_at_chain(ledger)
-            running = _start(config, storage, ledger, listener)
+            metrics = Metrics()
+            running = _start(config, storage, ledger, listener, metrics)
         except BaseException:
             listener.close()
             raise
+        sweep = Sweep(storage, ledger, metrics, every_seconds=config.sweep_seconds)
+        sweeping = asyncio.create_task(sweep.run() if config.sweep_seconds else asyncio.sleep(0))
+        sweeping.add_done_callback(_tell_end)
         try:
             yield running
         finally:
+            sweeping.cancel()
+            await asyncio.wait({sweeping})
             running.stop()
             await running.ended()
             log.info("stopped")
@@ -104,8 +111,9 @@ async def serving(config: ResultsConfig, ledger: Ledger) -> AsyncIterator[Runnin
         storage.close()
 
 
-def _start(config: ResultsConfig, storage: Storage, ledger: Ledger, listener: socket.socket) -> RunningServer:
-    metrics = Metrics()
+def _start(
+    config: ResultsConfig, storage: Storage, ledger: Ledger, listener: socket.socket, metrics: Metrics
+) -> RunningServer:
     intake = Intake(config, storage, ledger, metrics)
     app = create_app(
         Repository(config=config, storage=storage, ledger=ledger, intake=intake, metrics=metrics)
@@ -128,6 +136,12 @@ def _start(config: ResultsConfig, storage: Storage, ledger: Ledger, listener: so
     url = url_of(listener)
     log.info("listening", url=url, folder=str(config.folder), results=storage.count(), pid=os.getpid())
     return RunningServer(url, server, task)
+
+
+def _tell_end(sweeping: asyncio.Task[None]) -> None:
+    """A bug of ours ends the sweep and nothing else."""
+    if not sweeping.cancelled() and (problem := sweeping.exception()) is not None:
+        log.error("sweep stopped", reason=str(problem), exc_info=problem)
 
 
 async def _look_at_chain(ledger: Ledger) -> None:

@@ -3,6 +3,7 @@
     objects/<cid>       a whole file, never changed
     results/<task id>   JSON: the CID of that task's result, who brought it and when
     early/<task id>/<uploader>   the same of a result that came before its contribution, until it is settled
+    unsettled/, shared/ which of the files may be removed after the end of their task, see `claims`
     incoming/           files on their way in
     lock                held while a repository uses this folder
 
@@ -10,6 +11,7 @@ What is served is always whole: bytes go to `incoming/` while they are hashed, a
 then renamed to `objects/`, and only then is the task's entry written, in the same three moves. A process
 killed between any two of them leaves either nothing, or a whole object that no task points to yet; the
 worker uploads again and the same bytes land in the same place. `incoming/` is emptied at the next start.
+What came for a task and did not become its result is removed long after the task's end, see `sweep`.
 
 A full disk refuses new files (StorageFull) and takes nothing from the old ones.
 """
@@ -23,7 +25,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,7 @@ from typing import Self
 from poolwright.poco.errors import InputError, InvariantBroken
 from poolwright.poco.types import Address, TaskId, Timestamp
 from poolwright.results.cid import FileCid
+from poolwright.results.claims import Claim, Claims, flush_folder
 from poolwright.results.errors import AlreadyStored, StorageFailed, StorageFull, TooLarge
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -49,6 +52,17 @@ class StoredResult:
     uploader: Address
     stored_at: Timestamp
     """Wall clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """Files that are gone, and their bytes."""
+
+    files: int = 0
+    size: int = 0
+
+    def __add__(self, other: Removed) -> Removed:
+        return Removed(files=self.files + other.files, size=self.size + other.size)
 
 
 class Incoming:
@@ -105,6 +119,7 @@ class Storage:
         self.folder = folder
         self._lock = lock
         self._keep_free_bytes = keep_free_bytes
+        self._claims = Claims(folder)
         self._keeping = threading.Lock()
 
     @classmethod
@@ -117,6 +132,7 @@ class Storage:
         try:
             for part in ("objects", "results", "early", "incoming"):
                 (folder / part).mkdir(parents=True, exist_ok=True)
+            Claims(folder).make_folders()
             lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as problem:
             raise InputError(
@@ -181,21 +197,29 @@ class Storage:
         return Incoming(Path(name), descriptor, max_bytes)
 
     def keep(self, incoming: Incoming, cid: str) -> None:
-        """Make a finished file available under its CID, for good.
+        """Make a finished file of no task available under its CID, for good.
 
-        Replaces a file of the same name, which holds the same bytes unless the disk spoiled it.
         Raises StorageFull, StorageFailed.
         """
-        with disk_errors(self.folder):
-            incoming.path.chmod(0o644)
-            incoming.path.replace(self.folder / "objects" / cid)
-            _flush_folder(self.folder / "objects")
+        with self._keeping:
+            self._keep(incoming, cid, None)
 
-    def keep_result(self, incoming: Incoming, result: StoredResult) -> StoredResult:
+    def _keep(self, incoming: Incoming, cid: str, claim: Claim | None) -> None:
+        """Replaces a file of the same name, which holds the same bytes unless the disk spoiled it."""
+        path = self.folder / "objects" / cid
+        with disk_errors(self.folder):
+            self._claims.enter(cid, claim, is_here=path.exists())
+            incoming.path.chmod(0o644)
+            incoming.path.replace(path)
+            flush_folder(path.parent)
+
+    def keep_result(
+        self, incoming: Incoming, result: StoredResult, final_deadline: Timestamp
+    ) -> StoredResult:
         """Make a finished file the result of a task and return what is now stored.
 
-        The same bytes again change nothing, whoever brings them. Raises AlreadyStored when the task has
-        other bytes, StorageFull, StorageFailed.
+        `final_deadline` is the task's. The same bytes again change nothing, whoever brings them. Raises
+        AlreadyStored when the task has other bytes, StorageFull, StorageFailed.
         """
         with self._keeping:
             entry = self._entry(result.task_id)
@@ -207,18 +231,18 @@ class Storage:
                     got=f"/ipfs/{result.cid}",
                     next_step="use the stored one; a result is never replaced",
                 )
-            self.keep(incoming, result.cid)
+            self._keep(incoming, result.cid, Claim(task_id=result.task_id, final_deadline=final_deadline))
             if entry is None:
                 self._write_entry(result)
             return entry or result
 
-    def keep_early(self, incoming: Incoming, result: StoredResult) -> StoredResult:
+    def keep_early(self, incoming: Incoming, result: StoredResult, final_deadline: Timestamp) -> StoredResult:
         """Make a finished file one that the chain may name as the task's result, the latest of its uploader.
 
         Raises StorageFull, StorageFailed.
         """
         with self._keeping:
-            self.keep(incoming, result.cid)
+            self._keep(incoming, result.cid, Claim(task_id=result.task_id, final_deadline=final_deadline))
             path = self._early_path(result.task_id, result.uploader)
             with disk_errors(self.folder):
                 path.parent.mkdir(exist_ok=True)
@@ -235,10 +259,60 @@ class Storage:
     def settle(self, result: StoredResult) -> None:
         """Make one of the early results the task's, and forget about the others. Raises as `keep_result`."""
         with self._keeping:
-            if self._entry(result.task_id) is None:
-                self._write_entry(result)
+            self._settle(result)
+
+    def _settle(self, result: StoredResult) -> None:
+        if self._entry(result.task_id) is None:
+            self._write_entry(result)
+        self._forget_early(result.task_id)
+
+    def _forget_early(self, task_id: TaskId) -> None:
+        shutil.rmtree(self.folder / "early" / str(task_id), ignore_errors=True)
+
+    # --- after the end of a task ----------------------------------------------------------------------------
+
+    def due(self, before: Timestamp, most: int) -> list[Claim]:
+        """Tasks with files whose final deadline lies before that time, the oldest first.
+
+        Raises StorageFailed.
+        """
+        with disk_errors(self.folder):
+            return self._claims.due(before, most)
+
+    def conclude(self, claim: Claim, link_cid: str | None) -> Removed:
+        """The task is completed for good: keep its result, and the file that its link names; remove the rest.
+
+        Raises StorageFull, StorageFailed, InvariantBroken when the task's entry cannot be read.
+        """
+        with self._keeping:
+            named = next((one for one in self.early(claim.task_id) if one.cid == link_cid), None)
+            if named is not None:
+                self._settle(named)
+            entry = self._entry(claim.task_id)
+            kept = {cid for cid in (link_cid, entry.cid if entry is not None else None) if cid is not None}
+            return self._remove(claim, kept)
+
+    def forget(self, claim: Claim) -> Removed:
+        """The task will never be completed: remove all that came for it. Raises StorageFailed."""
+        with self._keeping:
             with disk_errors(self.folder):
-                shutil.rmtree(self.folder / "early" / str(result.task_id), ignore_errors=True)
+                self._entry_path(claim.task_id).unlink(missing_ok=True)
+                flush_folder(self.folder / "results")
+            return self._remove(claim, frozenset())
+
+    def _remove(self, claim: Claim, kept: Collection[str]) -> Removed:
+        removed = Removed()
+        with disk_errors(self.folder):
+            self._forget_early(claim.task_id)
+            for cid in self._claims.removable(claim, kept):
+                path = self.folder / "objects" / cid
+                if path.exists():
+                    removed += Removed(files=1, size=path.stat().st_size)
+                    path.unlink()
+            self._claims.drop(claim)
+        return removed
+
+    # --- entries --------------------------------------------------------------------------------------------
 
     def _entry(self, task_id: TaskId, path: Path | None = None) -> StoredResult | None:
         path = self._entry_path(task_id) if path is None else path
@@ -281,7 +355,7 @@ class Storage:
             except OSError:
                 Path(name).unlink(missing_ok=True)
                 raise
-            _flush_folder(path.parent)
+            flush_folder(path.parent)
 
     def _early_path(self, task_id: TaskId, uploader: Address) -> Path:
         return self.folder / "early" / str(task_id) / str(uploader)
@@ -326,11 +400,3 @@ def disk_errors(folder: Path) -> Iterator[None]:
             got=reason,
             next_step="check the disk and the owner of the folder, then upload again",
         ) from problem
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

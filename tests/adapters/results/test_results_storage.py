@@ -20,6 +20,7 @@ from poolwright.results.storage import Storage, StoredResult
 
 MIB = 1024 * 1024
 UPLOADER = Address(b"\x07" * 20)
+DEADLINE = Timestamp(1_000)
 
 
 def task(number: int) -> TaskId:
@@ -33,7 +34,15 @@ def storage(tmp_path):
     storage.close()
 
 
-def put(storage: Storage, task_id: TaskId, content: bytes, uploader: Address = UPLOADER) -> StoredResult:
+def put(
+    storage: Storage,
+    task_id: TaskId,
+    content: bytes,
+    uploader: Address = UPLOADER,
+    deadline: Timestamp = DEADLINE,
+    *,
+    is_early: bool = False,
+) -> StoredResult:
     incoming = storage.begin(max_bytes=64 * MIB)
     try:
         incoming.write(content)
@@ -44,7 +53,8 @@ def put(storage: Storage, task_id: TaskId, content: bytes, uploader: Address = U
             uploader=uploader,
             stored_at=Timestamp(1),
         )
-        return storage.keep_result(incoming, result)
+        keep = storage.keep_early if is_early else storage.keep_result
+        return keep(incoming, result, deadline)
     finally:
         incoming.discard()
 

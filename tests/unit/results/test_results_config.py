@@ -31,6 +31,7 @@ def test_every_setting_has_a_variable():
             "POOLWRIGHT_RESULTS_MAX_UPLOADS": "3",
             "POOLWRIGHT_RESULTS_KEEP_FREE_BYTES": "0",
             "POOLWRIGHT_RESULTS_STALL_SECONDS": "5",
+            "POOLWRIGHT_RESULTS_SWEEP_SECONDS": "0",
             "POOLWRIGHT_RESULTS_OPEN_ADD": "1",
             "POOLWRIGHT_RESULTS_MAX_ENTRIES": "7",
             "POOLWRIGHT_RESULTS_MAX_INFLATED_BYTES": "8",
@@ -48,6 +49,7 @@ def test_every_setting_has_a_variable():
         max_uploads=3,
         keep_free_bytes=0,
         stall_seconds=5,
+        sweep_seconds=0,
         open_add=True,
         zip_limits=ZipLimits(max_entries=7, max_inflated_bytes=8),
     )
