@@ -13,7 +13,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -145,8 +145,8 @@ class _CountingMind:
     def tick(self, at: Timestamp) -> Ended:
         return Ended(at=at, task_id=_task(0, 0))
 
-    def save(self, state: int) -> bytes:
-        return b"%d" % state
+    def save(self, state: int) -> Iterable[bytes]:
+        return [b"%d" % state]
 
     def load(self, body: bytes) -> int:
         return int(body)

@@ -6,7 +6,7 @@ and the store. Events and effects about a task carry it as `task_id`; the runner
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from poolwright.poco.errors import PoolwrightError
@@ -74,8 +74,11 @@ class Mind(Protocol[State, Event, Effect]):
 
     def tick(self, at: Timestamp) -> Event: ...
 
-    def save(self, state: State) -> bytes:
-        """The state as a snapshot."""
+    def save(self, state: State) -> Iterable[bytes]:
+        """The state as it is now as a snapshot, in parts of some milliseconds each.
+
+        It may change before the last one is taken.
+        """
         ...
 
     def load(self, body: bytes) -> State:

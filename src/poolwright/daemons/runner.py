@@ -17,6 +17,9 @@ A step that raises InvariantBroken stops its task: the event is logged as not ap
 kept and a replay passes over it too), later events of the task likewise, and its effects are not carried out
 again after a restart. Other tasks go on. A broken event of no task stops the runner, as does a store that
 refuses a commit.
+
+A snapshot of a large state takes seconds to write, so it is written beside the turns, a part at a time; and
+only once the log has grown by as many bytes as the one before has: so it costs no more than the log itself.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Generic
 
@@ -64,7 +67,7 @@ class Limits:
     batch: int = 512
     """Events after which a turn takes no further delivery."""
     snapshot_every: int = 20_000
-    """Events between two snapshots."""
+    """Events between two snapshots, at least."""
     commit_attempts: int = 12
     """Times that a commit is tried while the disk refuses, before the runner stops."""
     retries: Retries = field(default_factory=Retries)
@@ -107,6 +110,10 @@ class Runner(Generic[State, Event, Effect]):
         self._state = mind.initial()
         self._last_event = FIRST_EVENT
         self._snapshot_upto = FIRST_EVENT
+        self._snapshot_bytes = 0
+        self._logged_bytes = 0
+        """Of events since the last snapshot."""
+        self._saving: asyncio.Task[None] | None = None
         self._stopped: dict[TaskId, str] = {}
         self._inbound: deque[Delivery[Event]] = deque()
         self._room = asyncio.Semaphore(self._limits.waiting)
@@ -117,7 +124,7 @@ class Runner(Generic[State, Event, Effect]):
         self._loop: asyncio.Task[None] | None = None
         self._is_accepting = False
         self._is_stopping = False
-        self._failure: InvariantBroken | None = None
+        self._failure: BaseException | None = None
 
     @property
     def state(self) -> State:
@@ -213,7 +220,10 @@ class Runner(Generic[State, Event, Effect]):
         try:
             while (batch := await self._next_batch()) is not None:
                 await self._take_turn(batch)
-            await self._keep_snapshot()
+            if self._saving is not None:
+                await self._saving
+            if self._last_event > self._snapshot_upto:
+                await self._save_state()
         except Exception as problem:  # told here, because whoever awaits this may be gone
             log.critical("mind stopped", mind=self._mind.name, reason=str(problem), exc_info=problem)
             raise
@@ -221,6 +231,9 @@ class Runner(Generic[State, Event, Effect]):
             self._is_accepting = False
             if self._alarm is not None:
                 self._alarm.cancel()
+            if self._saving is not None:
+                self._saving.cancel()
+                await asyncio.wait({self._saving})
             self._refuse_waiting()
             await self._lanes.close()
 
@@ -278,8 +291,9 @@ class Runner(Generic[State, Event, Effect]):
         self._let_go(turn, committed)
         self._answer(batch, committed)
         self._tell(turn, committed)
-        if self._last_event - self._snapshot_upto >= self._limits.snapshot_every:
-            await self._keep_snapshot()
+        self._logged_bytes += sum([len(row.body) for row in turn.events])
+        if self._is_snapshot_due():
+            self._saving = self._save_state()
 
     def _take(self, event: Event, turn: Turn[Effect]) -> None:
         """Step one event and add what it does to the turn."""
@@ -358,13 +372,37 @@ class Runner(Generic[State, Event, Effect]):
                 fields["ignored"] = taken.ignored
             log.info("step", **fields)
 
-    async def _keep_snapshot(self) -> None:
-        if self._last_event > self._snapshot_upto:
-            try:
-                await self._store.snapshot(self._mind.save(self._state), self._last_event)
-            except Unavailable as problem:  # the log has it all; the next one will do
-                log.warning("snapshot not kept", mind=self._mind.name, reason=str(problem))
-            self._snapshot_upto = self._last_event
+    def _is_snapshot_due(self) -> bool:
+        return (
+            self._last_event - self._snapshot_upto >= self._limits.snapshot_every
+            and self._logged_bytes >= self._snapshot_bytes
+            and (self._saving is None or self._saving.done())
+        )
+
+    def _save_state(self) -> asyncio.Task[None]:
+        """Keep a snapshot of the state as it is now, beside whatever happens meanwhile."""
+        self._snapshot_upto, self._logged_bytes = self._last_event, 0
+        saving = asyncio.create_task(self._keep_snapshot(self._mind.save(self._state), self._last_event))
+        saving.add_done_callback(self._note_failure)
+        return saving
+
+    async def _keep_snapshot(self, parts: Iterable[bytes], upto: EventId) -> None:
+        written: list[bytes] = []
+        for part in parts:
+            written.append(part)
+            await asyncio.sleep(0)  # others may work
+        body = b"".join(written)
+        self._snapshot_bytes = len(body)
+        try:
+            await self._store.snapshot(body, upto)
+        except Unavailable as problem:  # the log has it all; the next one will do
+            log.warning("snapshot not kept", mind=self._mind.name, reason=str(problem))
+
+    def _note_failure(self, saving: asyncio.Task[None]) -> None:
+        """What a snapshot dies of, such as a bug of ours or a new leader, ends the runner."""
+        if not saving.cancelled() and saving.exception() is not None:
+            self._failure = saving.exception()
+            self._wake.set()
 
     # --- ways in ------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from poolwright.daemons.mind import Step
@@ -62,16 +62,16 @@ class SchedulerMind:
     def tick(self, at: Timestamp) -> events.PoolEvent:
         return events.Tick(at=at)
 
-    def save(self, state: Pool) -> bytes:
+    def save(self, state: Pool) -> Iterable[bytes]:
         snapshot = PoolSnapshot(
             now=state.now,
             tasks=tuple(state.tasks.values()),
             workers=tuple(state.workers.values()),
             rules=state.rules,
-            words=state.words,
-            owners=state.owners,
+            words=dict(state.words),
+            owners=dict(state.owners),
         )
-        return codec.encode(snapshot)
+        return codec.encode_in_parts(snapshot)
 
     def load(self, body: bytes) -> Pool:
         snapshot = codec.decode(PoolSnapshot, body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from poolwright.daemons.mind import Step
@@ -43,8 +44,8 @@ class WorkerMind:
     def tick(self, at: Timestamp) -> events.Event:
         raise InvariantBroken("a worker's mind has no deadline to act on")
 
-    def save(self, state: Attempts) -> bytes:
-        return codec.encode(AttemptsSnapshot(attempts=tuple(state.by_task.values())))
+    def save(self, state: Attempts) -> Iterable[bytes]:
+        return codec.encode_in_parts(AttemptsSnapshot(attempts=tuple(state.by_task.values())))
 
     def load(self, body: bytes) -> Attempts:
         snapshot = codec.decode(AttemptsSnapshot, body)

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum, Flag
 from typing import (
@@ -113,6 +113,28 @@ def from_json(type_: object, data: object) -> object:
 def encode(value: object, type_: object = None) -> bytes:
     """The value as compact JSON in ASCII; see `to_json`."""
     return _dump(to_json(value, type_)).encode()
+
+
+def encode_in_parts(value: object, items: int = 50) -> Iterator[bytes]:
+    """The text of `encode(value)` bit by bit: of a field that is an array, so many items at a time.
+
+    For one that is too large to be written in one go; it must not change meanwhile. Raises InvariantBroken.
+    """
+    cls: Any = type(value)
+    hints = get_type_hints(cls, include_extras=True)
+    yield b'{"type":%b' % _dump(cls.__name__).encode()
+    for field in fields(cls):
+        tp, content = hints[field.name], getattr(value, field.name)
+        yield b",%b:" % _dump(field.name).encode()
+        if get_origin(tp) is tuple and get_args(tp)[1:] == (...,):
+            yield b"["
+            for start in range(0, len(content), items):
+                part = encode(content[start : start + items], tp)[1:-1]
+                yield b"," + part if start else part
+            yield b"]"
+        else:
+            yield encode(content, tp)
+    yield b"}"
 
 
 @overload

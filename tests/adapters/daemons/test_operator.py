@@ -112,7 +112,7 @@ async def test_an_owner_is_named_listed_and_kept_over_a_restart(sides: Pairs) ->
     await told(scheduler, "owner", text=" a house ")
     assert "a house" in worker_lines(await read_workers(scheduler.url))[1]
     mind = SchedulerMind()
-    assert mind.load(mind.save(scheduler.runner.state)).owners == {WORKER: "a house"}
+    assert mind.load(b"".join(mind.save(scheduler.runner.state))).owners == {WORKER: "a house"}
 
     await told(scheduler, "owner")
     assert scheduler.runner.state.owners == {}

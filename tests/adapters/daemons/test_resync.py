@@ -87,7 +87,7 @@ async def store_at(rpc: Rpc, hub: Address, number: int | None, store: Store | No
         marks[CURSOR_MARK] = codec.encode(await stamp(rpc, number))
     await store.commit(Commit(marks=marks))
     pool, _ = f.pool_after(f.deal_matched(f.deal_terms()))
-    await store.snapshot(SchedulerMind().save(pool), await store.last_event_id())
+    await store.snapshot(b"".join(SchedulerMind().save(pool)), await store.last_event_id())
     return store
 
 

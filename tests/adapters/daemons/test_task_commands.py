@@ -173,7 +173,9 @@ async def test_why_of_a_task_that_was_forgotten_is_its_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with scheduler(tmp_path, *LIFE) as store:
-        empty = SchedulerMind().save(SchedulerMind().initial())  # as if ten thousand others had ended since
+        empty = b"".join(
+            SchedulerMind().save(SchedulerMind().initial())
+        )  # as if ten thousand others had ended since
         await store.snapshot(empty, await store.last_event_id())
         said = await output(capsys, "task", "why", str(TASK), "--folder", str(tmp_path))
         story = await output(capsys, "task", "story", str(TASK), "--folder", str(tmp_path))

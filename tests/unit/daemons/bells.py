@@ -7,7 +7,7 @@ far as the runner can tell, just before or just after a chosen commit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from poolwright.daemons.mind import Step
@@ -117,8 +117,8 @@ class BellMind:
     def tick(self, at: Timestamp) -> Tick:
         return Tick(at=at)
 
-    def save(self, state: Tower) -> bytes:
-        return codec.encode(state)
+    def save(self, state: Tower) -> Iterable[bytes]:
+        return codec.encode_in_parts(state)
 
     def load(self, body: bytes) -> Tower:
         return codec.decode(Tower, body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from bells import (
@@ -45,9 +45,10 @@ def make(
     limits: Limits | None = None,
     observer: Observer | None = None,
     width: int = 4,
+    mind: BellMind | None = None,
 ) -> BellRunner:
     return Runner(
-        BellMind(),
+        mind or BellMind(),
         hands or BellHands(World()),
         store,
         clock or ManualClock(),
@@ -214,6 +215,43 @@ async def test_replay_equals_live_with_and_without_snapshots() -> None:
         again = EventRow(kind=row.kind, at=row.at, body=row.body, task_id=row.task_id)
         await snapshotless.commit(Commit(events=[again]))
     assert (await restore(BellMind(), snapshotless)).state == runner.state
+
+
+async def test_events_are_taken_while_a_snapshot_is_written() -> None:
+    class LetterByLetter(BellMind):
+        def save(self, state: Tower) -> Iterable[bytes]:
+            whole = b"".join(super().save(state))
+            return (whole[place : place + 1] for place in range(len(whole)))
+
+    store = MemoryStore()
+    runner = make(store, mind=LetterByLetter(), limits=Limits(snapshot_every=2))
+    await runner.start()
+    await runner.put(asked("tell a"), asked("tell b"))  # these two make a snapshot due
+    await runner.put(asked("tell c"))
+    assert await store.latest_snapshot() is None
+    async with asyncio.timeout(20):
+        while (snapshot := await store.latest_snapshot()) is None:
+            pass
+    assert snapshot.upto == 2
+    assert (await restore(BellMind(), store)).state == runner.state
+    await runner.stop()
+
+
+async def test_snapshots_come_no_faster_than_the_log_grows() -> None:
+    class Verbose(BellMind):
+        def save(self, state: Tower) -> Iterable[bytes]:
+            return (*super().save(state), b" " * 100_000)
+
+    store = MemoryStore()
+    runner = make(store, mind=Verbose(), limits=Limits(snapshot_every=1))
+    await runner.start()
+    for n in range(20):
+        await runner.put(asked(f"tell {n}"))
+        await asyncio.sleep(0)
+    snapshot = await store.latest_snapshot()
+    assert snapshot is not None
+    assert snapshot.upto == 1
+    await runner.stop()
 
 
 async def test_a_snapshot_of_another_form_is_passed_over() -> None:

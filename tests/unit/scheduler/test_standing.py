@@ -227,7 +227,7 @@ def test_standings_rules_and_words_survive_a_restart() -> None:
     )
     fail(pool, 2)
 
-    again = mind.load(mind.save(pool))
+    again = mind.load(b"".join(mind.save(pool)))
 
     invariants.check(again)
     assert (again.rules, again.words) == (pool.rules, pool.words)

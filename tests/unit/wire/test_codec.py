@@ -26,7 +26,15 @@ from poolwright.poco.types import (
     Wei,
     WorkerAddress,
 )
-from poolwright.wire.codec import BigInt, DecodeError, decode, encode, from_json, to_json
+from poolwright.wire.codec import (
+    BigInt,
+    DecodeError,
+    decode,
+    encode,
+    encode_in_parts,
+    from_json,
+    to_json,
+)
 
 TASK = TaskId(Hash32(bytes(range(32))))
 WORKER = WorkerAddress(Address.parse("0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"))
@@ -82,6 +90,14 @@ class Everything:
     mode: Literal["fast", "safe"] = "safe"
     last: Reported | Paid | None = None
     waiting: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bag:
+    number: int
+    things: tuple[Details, ...]
+    pair: tuple[int, str] = (1, "one")
+    name: str = "bag"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +169,12 @@ def test_one_value_of_every_kind_comes_back() -> None:
         waiting=["a"],
     )
     assert decode(Everything, encode(value)) == value
+
+
+def test_a_text_in_parts_is_the_same_text() -> None:
+    for count in (0, 1, 4, 5):
+        bag = Bag(number=count, things=tuple(Details(reason=str(n)) for n in range(count)))
+        assert b"".join(encode_in_parts(bag, items=2)) == encode(bag)
 
 
 def test_a_union_reads_each_of_its_classes() -> None:
