@@ -9,8 +9,10 @@ At each restart     what is restored is what was accepted (I5), see `process`
 At the end          every task of every deal has ended, here as on the chain (I3, I6), slots are free,
                     containers gone (I9), every transaction is through and nonces have no gap (I7)
 
-Not here: secrets (I4), of which the simulation has none, and the market's orders (I8), which
-`tests/property/orderbook` holds against the chain.
+Each message        the pool owner's key is not in it, and an authorization is for its receiver (I4)
+Each limit          fees of what may wait stay below the limit per hour; who is held gets no work
+
+The market's orders (I8) are in `market_checks`.
 """
 
 from __future__ import annotations
@@ -44,6 +46,8 @@ from poolwright.scheduler.events import (
 )
 from poolwright.scheduler.pool import Pool
 from poolwright.scheduler.task import Phase, Task, next_deadline
+from poolwright.wire import codec
+from poolwright.wire.messages import Instruction, Start
 from poolwright.wire.statuses import Mover, ReplicateStatus, is_legal
 from poolwright.worker.attempt import Stage
 
@@ -77,6 +81,8 @@ class Checks:
         crew: Sequence[WorkerProcess],
         story: Story,
         supply: NRlc,
+        *,
+        secret: bytes,
     ) -> None:
         self._chain = chain
         self._scheduler = scheduler
@@ -85,6 +91,7 @@ class Checks:
         self._processes: tuple[SchedulerProcess | WorkerProcess, ...] = (scheduler, *crew)
         self._story = story
         self._supply = supply
+        self._secret = secret.hex()
         self._steps = 0
         self._full_at = FULL_EVERY
         self._known: dict[TaskId, Task] = {}
@@ -170,6 +177,16 @@ class Checks:
                 mover = _mover(event, task.id, replicate.worker, before.status, after.status)
                 coverage.moves.add((mover, before.status, after.status))
             self._seen[place] = len(life)
+
+    def after_message(self, worker: WorkerAddress, instruction: Instruction) -> None:
+        """I4: the pool's key leaves in no message, and an authorization goes to whom it is for alone."""
+        self._require_no_secret(codec.encode(instruction).decode(), f"an instruction to {worker}")
+        if isinstance(instruction, Start) and (instruction.task_id, worker) not in self._asked:
+            raise AssertionError(f"task {instruction.task_id}: {worker} is given another one's authorization")
+
+    def _require_no_secret(self, text: str, where: str) -> None:
+        if self._secret in text.lower():
+            raise AssertionError(f"the workerpool owner's key stands in {where}")
 
     # --- after each block ---------------------------------------------------------------------------------
 
@@ -317,6 +334,9 @@ class Checks:
         self._check_tasks(pool)
         self._check_workers(pool)
         self._check_transactions()
+        saved = self._scheduler.disk.snapshot
+        if saved is not None:
+            self._require_no_secret(saved.decode(), "the scheduler's snapshot")
 
     def _check_tasks(self, pool: Pool) -> None:
         """I3: every task of every deal has ended, here as on the chain. I6: by facts of this chain only."""

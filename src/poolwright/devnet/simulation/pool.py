@@ -54,7 +54,16 @@ from poolwright.scheduler.events import (
 from poolwright.scheduler.outcomes import given_up, submission_failed, upload_checked
 from poolwright.scheduler.pool import Pool
 from poolwright.scheduler.standing import Rules
-from poolwright.wire.messages import Confirm, Heartbeat, Hello, Instructed, Reported, Welcome, WorkerMessage
+from poolwright.wire.messages import (
+    Confirm,
+    Heartbeat,
+    Hello,
+    Instructed,
+    Instruction,
+    Reported,
+    Welcome,
+    WorkerMessage,
+)
 from poolwright.wire.uploads import result_link
 
 RESULTS_URL: Final = "http://results"
@@ -308,6 +317,7 @@ class SchedulerProcess(Process[Pool, PoolEvent, Effect]):
         told = instruction_of(
             effect, self._wallet, contribute_and_finalize=self.policy.contribute_and_finalize
         )
+        self._observer.told(link.worker, told)
         link.to_worker(Instructed(sequence=number, instruction=told))
 
     def _confirm(self, worker: WorkerAddress, upto: int) -> None:
@@ -333,6 +343,9 @@ class Observer:
 
     def stepped(self, pool: Pool, event: PoolEvent, effects: Sequence[Effect]) -> None:
         """The mind has taken an event."""
+
+    def told(self, worker: WorkerAddress, instruction: Instruction) -> None:
+        """An instruction goes out to a worker."""
 
     def front_run(self, effect: Submit) -> None:
         """A stranger saw this transaction and is faster."""

@@ -56,12 +56,15 @@ from poolwright.scheduler.events import (
 )
 from poolwright.scheduler.pool import Pool
 from poolwright.scheduler.standing import Rules
+from poolwright.wire.messages import Instruction
 from poolwright.wire.statuses import MOVES, Mover, ReplicateStatus
 
 TIMEREFS: Final = (60, 120, 300)
 """Work clocks of the categories, seconds."""
 HOUR: Final = 3600 * SECOND
 NOBODY: Final = Address.zero()
+OWNER_KEY: Final = keccak(b"the workerpool's owner")
+"""The only secret of a simulation: it signs the pool's orders and authorizations."""
 RICH: Final = NRlc(10**13)
 
 
@@ -126,7 +129,7 @@ class World(Observer):
         self.chance = Chance(seed, faults)
         self.story = Story(self.clock)
         self._deals = deals
-        self._owner = Wallet(keccak(b"the workerpool's owner"))
+        self._owner = Wallet(OWNER_KEY)
         self.poco = _hub(self._owner.address)
         self.pool_address = self.poco.workerpools.predict(workerpool_info(self._owner.address, "pool"))
         self.chain = Chain(self.clock, self.poco, self.chance)
@@ -162,7 +165,8 @@ class World(Observer):
         self.market_checks = MarketChecks(self.chain, self.clock, self.market, self.trade)
         self.crew = [self._worker(number) for number in range(size.workers)]
         self.processes: tuple[SchedulerProcess | WorkerProcess, ...] = (self.scheduler, *self.crew)
-        self.checks = Checks(self.chain, self.scheduler, self.crew, self.story, NRlc(87_000_000 * 10**9))
+        supply = NRlc(87_000_000 * 10**9)
+        self.checks = Checks(self.chain, self.scheduler, self.crew, self.story, supply, secret=OWNER_KEY)
         self.chain.followers.append(self.checks.after_block)
         self.ends_at = (size.seconds + 10 * max(TIMEREFS) + 120) * SECOND
 
@@ -411,6 +415,9 @@ class World(Observer):
 
     def stepped(self, pool: Pool, event: PoolEvent, effects: Sequence[Effect]) -> None:
         self.checks.after_step(pool, event, effects)
+
+    def told(self, worker: WorkerAddress, instruction: Instruction) -> None:
+        self.checks.after_message(worker, instruction)
 
     def front_run(self, effect: Submit) -> None:
         """A stranger sends the same, if it is something that anybody may do."""
