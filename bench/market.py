@@ -15,12 +15,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
+from itertools import islice
 from random import Random
 from typing import Any, Final, NamedTuple
 
 import uvloop
 
-from bench.harness import Figure, bench
+from bench.harness import Figure, bench, best_rates
 from poolwright.chain.logs import LogBatch
 from poolwright.chain.rpc import Request, Rpc
 from poolwright.market.app import Marketplace, create_app
@@ -29,12 +31,14 @@ from poolwright.market.clerk import Clerk
 from poolwright.market.config import ChainSettings, MarketConfig
 from poolwright.market.feed import Feed
 from poolwright.market.reading import NewestReads
-from poolwright.market.rows import pack_order
+from poolwright.market.rows import Commit, OrderRow, StakeRow, pack_order
 from poolwright.market.storage import Storage
+from poolwright.market.turns import Turn
 from poolwright.market.watch import Watcher
-from poolwright.orderbook.book import Book, StakeRead
-from poolwright.orderbook.listing import Kind, Listing, Terms
+from poolwright.orderbook.book import StakeRead
+from poolwright.orderbook.listing import MAX_SAFE, Kind, Listing, Terms
 from poolwright.orderbook.query import ANYBODY, Query
+from poolwright.orderbook.shelf import Shelf
 from poolwright.poco import abi, events, views
 from poolwright.poco.events import Log, encode_event
 from poolwright.poco.orders import Domain
@@ -50,6 +54,7 @@ from poolwright.poco.types import (
     Timestamp,
     TxHash,
 )
+from poolwright.serving.patience import patient_protocol
 
 CHAIN_ID: Final = 31337
 HUB: Final = Address(b"\x3e" * 20)
@@ -57,6 +62,7 @@ DOMAIN: Final = Domain(chain_id=CHAIN_ID, hub=HUB)
 NOBODY: Final = Address.zero()
 OPEN_ORDERS: Final = 100_000
 MILLION: Final = 1_000_000
+STORED_AT_ONCE: Final = 10_000
 CONNECTIONS: Final = 32
 SECONDS: Final = 4.0
 PUBLICATIONS: Final = 1_500
@@ -182,7 +188,14 @@ def _serve_pages(count: int, pipe: multiprocessing.connection.Connection) -> Non
 
         listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         server = uvicorn.Server(
-            uvicorn.Config(both, http="httptools", loop="uvloop", access_log=False, log_level="error")
+            uvicorn.Config(
+                both,
+                http=patient_protocol(config.stall_seconds),
+                loop="uvloop",
+                lifespan="off",
+                access_log=False,
+                log_level="error",
+            )
         )
         pipe.send(listener.getsockname()[1])
         uvloop.run(server.serve(sockets=[listener]))
@@ -271,46 +284,71 @@ class Held(NamedTuple):
     page_us: float
 
 
-def _hold(count: int, pipe: multiprocessing.connection.Connection) -> None:
-    """Hold so many orders and tell what it costs."""
-    book = Book()
-    book.restore(some_listings(count), rich_owners())
-    shelf = book.shelves[Kind.WORKERPOOL]
+def _store(count: int, url: str) -> None:
+    """A market's database with so many open orders, written as a market writes."""
+    storage = Storage.open(url)
+    storage.begin_chain(CHAIN_ID, HUB, BlockNumber(0))
+    listings = some_listings(count)
+    stakes = {
+        each.wallet: StakeRow(wallet=each.wallet, stake=each.stake, read_at=STAMP.number)
+        for each in rich_owners()
+    }
+    while some := list(islice(listings, STORED_AT_ONCE)):
+        commit = Commit(chain_id=CHAIN_ID, stakes=stakes)
+        for each in some:
+            commit.keep(OrderRow(listing=each, status=each.status, remaining=each.remaining, blocks=0))
+        Turn.begin(storage, CHAIN_ID, after=MAX_SAFE).write(commit)
+        stakes = {}
+    storage.close()
+
+
+def _hold(url: str, pipe: multiprocessing.connection.Connection) -> None:
+    """Load a market's book from its database, as at a start, and tell what it costs."""
+    storage = Storage.open(url)
+    clerk = Clerk(CHAIN_ID, storage, Feed())
+    uvloop.run(clerk.start())
+    shelf = clerk.replica.book.shelves[Kind.WORKERPOOL]
     firsts = []
     for category in range(5):
         for trust in range(2):
             new = Query(kind=Kind.WORKERPOOL, workerpool=ANYBODY, category=category, min_trust=trust)
-            started = time.perf_counter()
+            started = time.process_time()
             if len(shelf.page(new).listings) != 20:
                 raise AssertionError("a page is not full")
-            firsts.append(time.perf_counter() - started)
+            firsts.append(time.process_time() - started)
     query = Query(kind=Kind.WORKERPOOL, workerpool=ANYBODY, category=2)
-    started = time.perf_counter()
-    for number in range(2000):
-        shelf.page(query, skip=number % 100 * 20)
-    page = (time.perf_counter() - started) / 2000
+    rates = best_rates({"page": partial(_ask_pages, shelf, query)}, count=2000)
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    pipe.send(Held(megabytes, statistics.median(firsts) * 1e6, page * 1e6))
+    pipe.send(Held(megabytes, statistics.median(firsts) * 1e6, 1e6 / rates["page"]))
+
+
+def _ask_pages(shelf: Shelf, query: Query, count: int) -> None:
+    for number in range(count):
+        shelf.page(query, skip=number % 100 * 20)
 
 
 def _held(count: int) -> Held:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_hold, args=(count, theirs), daemon=True)
-    process.start()
-    try:
-        if not ours.poll(900):
-            raise AssertionError("the book was not filled in time")
-        found: Held = ours.recv()
-        return found
-    finally:
-        process.kill()
-        process.join()
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/market.db"
+        _store(count, url)
+        process = context.Process(target=_hold, args=(url, theirs), daemon=True)
+        process.start()
+        try:
+            if not ours.poll(900):
+                raise AssertionError("the book was not filled in time")
+            found: Held = ours.recv()
+            return found
+        finally:
+            process.kill()
+            process.join()
 
 
 @bench("market.million")
 def million() -> Iterator[Figure]:
-    """Memory of 1,000,000 open orders, and the look-up of pages beside those out of 100,000."""
+    """A market process that was started with 1,000,000 open orders: its memory at most, and the look-up of
+    pages beside those out of 100,000, by its own time."""
     text = sum(len(pack_order(each)) for each in some_listings(1000)) * 1000 / 1e6
     few, many = _held(OPEN_ORDERS), _held(MILLION)
     yield Figure(

@@ -14,8 +14,10 @@ that shared a turn are tried one by one. A process that fell behind what the tab
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import gc
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
@@ -176,8 +178,9 @@ class Clerk:
 
     async def _load(self) -> None:
         def load() -> tuple[Replica, int, list[Piece]]:
-            snapshot = self._storage.snapshot(self._chain_id)
-            replica, changes = Replica.loaded(snapshot, checks_invariants=self._checks)
+            with _without_collector():
+                snapshot = self._storage.snapshot(self._chain_id)
+                replica, changes = Replica.loaded(snapshot, checks_invariants=self._checks)
             if changes:
                 log.warning("stored orders were not settled", chain=self._chain_id, orders=len(changes))
             first = snapshot.changes[0].first if snapshot.changes else snapshot.number + 1
@@ -279,6 +282,19 @@ class Clerk:
             )
             for place, each in enumerate(news)
         ]
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Of a book that is being filled nothing is garbage; the collector of cycles would look through it again
+    and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _outcome(

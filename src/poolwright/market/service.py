@@ -169,11 +169,7 @@ async def _open_chain(
             log.warning("waiting for the chain", chain=settings.name, reason=str(problem))
             await asyncio.sleep(back_off(attempt, 0.5))
     stack.push_async_callback(market.clerk.close)
-    gc.disable()  # of a book that is filled nothing is garbage, and the collector would look through it
-    try:
-        await market.clerk.start()
-    finally:
-        gc.enable()
+    await market.clerk.start()
     watcher = Watcher(market, rpc)
     return _Chain(market=market, watcher=watcher, lead=Lead(market, watcher, start.start_block))
 
