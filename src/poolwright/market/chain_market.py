@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from poolwright.chain.reads import Question
@@ -237,14 +238,11 @@ class ChainMarket:
         signer = order.requester if isinstance(order, RequestOrder) else wallet
         questions: list[Ask] = [
             _question(hub, views.view_consumed(name), views.decode_uint, "viewConsumed"),
-            _question(hub, views.view_account(signer), views.decode_account, "viewAccount"),
+            _account_question(hub, signer),
         ]
         if kind is not Kind.REQUEST:
             registry = getattr(self.registries, kind.value.removesuffix("order"))
-            questions += [
-                _question(registry, views.is_registered(resource), views.decode_bool, "isRegistered"),
-                _question(resource, views.owner(), views.decode_address, "owner"),
-            ]
+            questions += _resource_questions(registry, resource)
         is_of_key = signer_of(name, order.sign) == signer
         questions.append(HasCode(signer) if is_of_key else self._is_signed(signer, name, order.sign))
         asked = len(questions)
@@ -367,6 +365,21 @@ def _take_off(decision: Decision, listings: Sequence[Listing]) -> list[OrderHash
     names = [listing.hash for listing in listings]
     decision.make(Step(facts=tuple((OrderUnpublished(order_hash=name), _NO_BLOCK) for name in names)))
     return names
+
+
+@lru_cache(maxsize=4096)
+def _account_question(hub: Address, wallet: Address) -> Question[Any]:
+    """Made once for all orders of a wallet: their publications ask the same."""
+    return _question(hub, views.view_account(wallet), views.decode_account, "viewAccount")
+
+
+@lru_cache(maxsize=4096)
+def _resource_questions(registry: Address, resource: Address) -> tuple[Question[Any], ...]:
+    """Whether the resource exists, and whose it is."""
+    return (
+        _question(registry, views.is_registered(resource), views.decode_bool, "isRegistered"),
+        _question(resource, views.owner(), views.decode_address, "owner"),
+    )
 
 
 def _question(to: Address, call: bytes, read: Callable[[bytes], Any], what: str) -> Question[Any]:
