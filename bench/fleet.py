@@ -32,6 +32,7 @@ from pathlib import Path
 
 import aiohttp
 import structlog
+from tests.factories import TO_COMPUTED
 
 from bench.harness import Figure, bench
 from poolwright.chain.wallet import Wallet
@@ -62,6 +63,7 @@ from poolwright.poco.types import (
 from poolwright.scheduler import events
 from poolwright.scheduler.effects import Effect, Submit, VerifyUpload, identity
 from poolwright.scheduler.pool import Pool
+from poolwright.serving.garbage import keep_what_is_loaded
 from poolwright.serving.http import listen, serve, url_of
 from poolwright.store.port import EffectId
 from poolwright.store.sqlite import SqliteStore
@@ -94,15 +96,6 @@ SILENCE_SECONDS = 60
 CONNECTING_AT_ONCE = 100
 TIMEOUT_SECONDS = 600
 KEY, POOL, OWNER = b"k" * 32, Address(b"\x11" * 20), Wallet(b"\x01" * 32)
-TO_COMPUTED = (
-    S.RUNNING,
-    S.APP_DOWNLOADING,
-    S.APP_DOWNLOADED,
-    S.DATA_DOWNLOADING,
-    S.DATA_DOWNLOADED,
-    S.COMPUTING,
-    S.COMPUTED,
-)
 
 
 # The scheduler's process ---------------------------------------------------------------------------
@@ -180,6 +173,7 @@ async def _run_scheduler(folder: Path, deals: int) -> None:
     await runner.start()
     for number in range(deals):
         await runner.put(*_deal(number, 500))
+    keep_what_is_loaded()
     sessions = Sessions(
         store=store,
         mailboxes=mailboxes,  # type: ignore[arg-type]  # of messages only

@@ -18,6 +18,8 @@ import tracemalloc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tests.factories import TO_CONTRIBUTING
+
 from bench.harness import Figure, bench
 from poolwright.poco import ids
 from poolwright.poco.errors import InvariantBroken
@@ -54,17 +56,6 @@ BUSY_AFTER = 12
 """Events for each task until the pool is as busy as it stays: some wait, some compute, some end."""
 BAG = 10
 S = ReplicateStatus
-COMPUTING = (
-    S.RUNNING,
-    S.APP_DOWNLOADING,
-    S.APP_DOWNLOADED,
-    S.DATA_DOWNLOADING,
-    S.DATA_DOWNLOADED,
-    S.COMPUTING,
-    S.COMPUTED,
-    S.CAN_CONTRIBUTE,
-    S.CONTRIBUTING,
-)
 NO_DETAILS = Details()
 DIGEST = Hash32(keccak(b"the right result"))
 LINK = "/ipfs/QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG"
@@ -180,7 +171,7 @@ class Load:
         agreed = result_hash(task_id, DIGEST)
         yield events.ChainTaskInitialized(at=self.now, task_id=task_id, ref=self.ref(task_id))
         for worker in workers:
-            for status in COMPUTING:
+            for status in TO_CONTRIBUTING:
                 yield self.report(task_id, worker, status)
             yield events.ChainTaskContributed(
                 at=self.now,

@@ -57,6 +57,17 @@ ALICE, BOB, CAROL, DAVE, EVE = (worker_address(name) for name in ("alice", "bob"
 DIGEST = hash32("the right result")
 WRONG_DIGEST = hash32("a wrong result")
 LINK = "/ipfs/Qm"
+TO_COMPUTED = (
+    ReplicateStatus.RUNNING,
+    ReplicateStatus.APP_DOWNLOADING,
+    ReplicateStatus.APP_DOWNLOADED,
+    ReplicateStatus.DATA_DOWNLOADING,
+    ReplicateStatus.DATA_DOWNLOADED,
+    ReplicateStatus.COMPUTING,
+    ReplicateStatus.COMPUTED,
+)
+"""What a worker reports on its way to a result, and then on its way to the chain."""
+TO_CONTRIBUTING = (*TO_COMPUTED, ReplicateStatus.CAN_CONTRIBUTE, ReplicateStatus.CONTRIBUTING)
 
 
 def chain_ref(block: int = 1, tx: str | None = None) -> events.ChainRef:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from poolwright.devnet.toolchain import cache_folder, npm_command
+from poolwright.compute.cache import cache_folder
+from poolwright.devnet.toolchain import npm_command
 
 MAJORS = (8, 9)
 LOCKS = Path(__file__).parent

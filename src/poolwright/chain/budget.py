@@ -2,9 +2,9 @@
 
 Three limits, each of them optional: for one transaction, for any 60 minutes, for any 24 hours of chain time.
 What is in flight counts with the most that it may cost, what is mined with what it did cost. So new
-transactions keep within the limits whatever the gas price does, and the breaker closes again by itself when time
-has passed, when gas is cheap again, or when what was in flight has cost less than it might. One that is in flight
-already may still be replaced at a better price, up to the price cap: it holds up all behind it.
+transactions keep within the limits whatever the gas price does, and the breaker closes again by itself when
+time has passed, when gas is cheap again, or when what was in flight has cost less than it might. One that is
+in flight already may still be replaced at a better price, up to the price cap: it holds up all behind it.
 
 Not every transaction may wait. `Priority` says what a limit means for one:
 

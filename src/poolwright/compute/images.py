@@ -27,6 +27,7 @@ from typing import IO
 from aiodocker import DockerError
 
 from poolwright.compute import answers
+from poolwright.compute.cache import cache_folder
 from poolwright.compute.docker import connect, local_image
 from poolwright.compute.port import EngineUnavailable, ImageRef
 from poolwright.poco.errors import InputError, Unavailable
@@ -77,11 +78,6 @@ PYTHON = Rootfs(
     not_needed=(*NOT_NEEDED, "*/lib-dynload/_test*", "*/lib-dynload/xx*", "*/libmvec.so*"),
 )  # fmt: skip
 """Python with its standard library, except the modules ssl, sqlite3, readline, curses, dbm and nis."""
-
-
-def cache_folder() -> Path:
-    """${POOLWRIGHT_CACHE:-~/.cache/poolwright}"""
-    return Path(os.environ.get("POOLWRIGHT_CACHE") or "~/.cache/poolwright").expanduser()
 
 
 def debian_rootfs(wanted: Rootfs, *, cache: Path | None = None) -> Path:

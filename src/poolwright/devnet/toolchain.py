@@ -34,6 +34,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from poolwright.compute.cache import cache_folder
 from poolwright.poco.errors import InputError, Unavailable
 
 INSTALL_SECONDS = 900
@@ -115,12 +116,6 @@ def anvil_path() -> Path:
 def artifact(name: str) -> Artifact:
     """The compiled contract `name` of the installed toolchain; read once per process."""
     return ensure().artifact(name)
-
-
-def cache_folder() -> Path:
-    """Where downloads live: $POOLWRIGHT_CACHE, else ~/.cache/poolwright."""
-    chosen = os.environ.get("POOLWRIGHT_CACHE")
-    return Path(chosen) if chosen else Path.home() / ".cache/poolwright"
 
 
 def lock_digest() -> str:

@@ -16,6 +16,7 @@ from stranger import KEY, hello, raw_session, raw_socket, receive, send
 
 from factories import (
     DIGEST,
+    TO_CONTRIBUTING,
     connected,
     consensus_reached,
     contributed,
@@ -49,22 +50,7 @@ DEAL = deal_terms()
 TASK = task_of(DEAL)
 #: All that a worker reports of a task up to its contribution and that is kept, each once: that it has
 #: contributed is not its word but the chain's.
-REPORTS = Counter(
-    {
-        status.value: 1
-        for status in (
-            S.RUNNING,
-            S.APP_DOWNLOADING,
-            S.APP_DOWNLOADED,
-            S.DATA_DOWNLOADING,
-            S.DATA_DOWNLOADED,
-            S.COMPUTING,
-            S.COMPUTED,
-            S.CAN_CONTRIBUTE,
-            S.CONTRIBUTING,
-        )
-    }
-)
+REPORTS = Counter({status.value: 1 for status in TO_CONTRIBUTING})
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from poolwright.devnet.toolchain import cache_folder, npm_command
+from poolwright.compute.cache import cache_folder
+from poolwright.devnet.toolchain import npm_command
 
 LOCKED = Path(__file__).parent / "npm"
 INSTALL_SECONDS = 300

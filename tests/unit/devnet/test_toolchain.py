@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from poolwright.compute.cache import cache_folder
 from poolwright.devnet import toolchain
 from poolwright.poco.errors import InputError
 
@@ -27,7 +28,7 @@ def test_lock_pins_the_versions_of_the_reference() -> None:
 def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("POOLWRIGHT_CACHE", str(tmp_path))
 
-    assert toolchain.cache_folder() == tmp_path
+    assert cache_folder() == tmp_path
 
 
 def test_installed_toolchain_is_used_without_npm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
