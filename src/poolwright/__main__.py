@@ -17,6 +17,11 @@ FORKED_COMMANDS = (
     "poolwright.daemons.worker",
     "poolwright.daemons.scheduler",
     "poolwright.market.service",
+    # and what these load as they start
+    "poolwright.chain.aiohttp_carrier",
+    "uvicorn.lifespan.off",
+    "uvicorn.protocols.websockets.websockets_sansio_impl",
+    "uvloop",
 )
 """What the local network's fork server loads: the commands that it will run."""
 

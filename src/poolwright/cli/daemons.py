@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from poolwright.cli import workers
 
@@ -18,37 +19,37 @@ if TYPE_CHECKING:
     from poolwright.daemons.resync import Resynced
     from poolwright.poco.types import BlockNumber
 
-JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
-def add_to(app: typer.Typer) -> None:
+def add_to(root: click.Group) -> None:
     """Add the daemons' commands."""
-    verbs: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
-        "scheduler": (
-            "The scheduler of one workerpool.",
-            {
-                "run": run_scheduler,
-                "check": check_scheduler,
-                "resync": resync_scheduler,
-                **workers.verbs(),
-            },
-        ),
-        "worker": ("A worker of a workerpool.", {"run": run_worker, "check": check_worker}),
-        "results": ("The result repository.", {"run": run_results}),
-        "market": ("The marketplace of signed orders.", {"run": run_market}),
-    }
-    for name, (help_text, commands) in verbs.items():
-        daemon = typer.Typer(help=help_text, no_args_is_help=True)
-        daemon.callback()(_group)
-        for verb, command in commands.items():
-            daemon.command(verb)(command)
-        app.add_typer(daemon, name=name)
+    for group in (scheduler, worker, results, market):
+        root.add_command(group)
+    workers.add_to(scheduler)
 
 
-def _group() -> None:
-    """A noun on its own does nothing; its verbs do."""
+@click.group("scheduler")
+def scheduler() -> None:
+    """The scheduler of one workerpool."""
 
 
+@click.group("worker")
+def worker() -> None:
+    """A worker of a workerpool."""
+
+
+@click.group("results")
+def results() -> None:
+    """The result repository."""
+
+
+@click.group("market")
+def market() -> None:
+    """The marketplace of signed orders."""
+
+
+@scheduler.command("run")
 def run_scheduler() -> None:
     """Run the scheduler in the foreground; settings are IEXEC_CORE_*, POOL_ADDRESS, ... (see docs)."""
     from poolwright.daemons.config import scheduler_config
@@ -57,24 +58,35 @@ def run_scheduler() -> None:
     run(scheduler_config(os.environ))
 
 
-def check_scheduler(as_json: JsonOption = False) -> None:
+@scheduler.command("check")
+@json_option
+def check_scheduler(as_json: bool) -> None:
     """Test what the scheduler needs, before it starts or beside it: exit code 1 when something failed."""
     from poolwright.daemons import checks
 
     _report(asyncio.run(checks.check_scheduler(os.environ)), as_json=as_json)
 
 
-def check_worker(as_json: JsonOption = False) -> None:
+@worker.command("check")
+@json_option
+def check_worker(as_json: bool) -> None:
     """Test what the worker needs, before it starts or beside it: exit code 1 when something failed."""
     from poolwright.daemons import checks
 
     _report(asyncio.run(checks.check_worker(os.environ)), as_json=as_json)
 
 
-def resync_scheduler(
-    first: Annotated[int, typer.Option("--from", metavar="BLOCK", min=0, help="The next block to read.")],
-    skip: Annotated[bool, typer.Option("--skip", help="Skip blocks that were not read, for good.")] = False,
-) -> None:
+@scheduler.command("resync")
+@click.option(
+    "--from",
+    "first",
+    metavar="BLOCK",
+    type=click.IntRange(min=0),
+    required=True,
+    help="The next block to read.",
+)
+@click.option("--skip", is_flag=True, help="Skip blocks that were not read, for good.")
+def resync_scheduler(first: int, skip: bool) -> None:
     """Let a stopped scheduler read the chain from another block on when it starts again.
 
     Reading blocks again changes nothing that is known. Skipping some must be asked for.
@@ -83,7 +95,7 @@ def resync_scheduler(
     from poolwright.poco.types import BlockNumber
 
     for line in _resync_lines(asyncio.run(_resync(scheduler_config(os.environ), BlockNumber(first), skip))):
-        typer.echo(line)
+        click.echo(line)
 
 
 async def _resync(config: SchedulerConfig, first: BlockNumber, skip: bool) -> Resynced:
@@ -112,16 +124,17 @@ def _report(findings: Sequence[Finding], *, as_json: bool) -> None:
             {"name": f.name, "verdict": f.verdict, "message": f.message, "nextStep": f.next_step}
             for f in findings
         ]
-        typer.echo(json.dumps(rows, indent=2))
+        click.echo(json.dumps(rows, indent=2))
     else:
         width = max(len(finding.name) for finding in findings)
         for finding in findings:
             step = f" -> {finding.next_step}" if finding.next_step else ""
-            typer.echo(f"{finding.verdict:<8} {finding.name:<{width}}  {finding.message}{step}")
+            click.echo(f"{finding.verdict:<8} {finding.name:<{width}}  {finding.message}{step}")
     if any(finding.verdict is Verdict.FAILED for finding in findings):
-        raise typer.Exit(1)
+        sys.exit(1)
 
 
+@worker.command("run")
 def run_worker() -> None:
     """Run a worker in the foreground; settings are IEXEC_WORKER_*, POOL_ADDRESS, ... (see docs)."""
     from poolwright.daemons.config import worker_config
@@ -130,6 +143,7 @@ def run_worker() -> None:
     run(worker_config(os.environ))
 
 
+@results.command("run")
 def run_results() -> None:
     """Run the result repository in the foreground; settings are IEXEC_RESULT_PROXY_*, ... (see docs)."""
     from poolwright.results.config import from_environment
@@ -138,6 +152,7 @@ def run_results() -> None:
     run(from_environment(os.environ))
 
 
+@market.command("run")
 def run_market() -> None:
     """Run the marketplace in the foreground; settings are CHAINS, <NAME>_CHAIN_ID, PORT, ... (see docs)."""
     from poolwright.market.config import from_environment

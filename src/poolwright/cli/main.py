@@ -9,19 +9,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-import typer
+import click
 
 from poolwright import __version__
 from poolwright.cli import daemons, tasks
 from poolwright.poco.errors import PoolwrightError
 
 
-def run(words: Sequence[str], *add_commands: Callable[[typer.Typer], None]) -> None:
+def run(words: Sequence[str], *add_commands: Callable[[click.Group], None]) -> None:
     """Run the command that `words` name and exit with its code.
 
     The one place where errors become words: an error that we raise on purpose is its message on standard
     error and its exit code, without a traceback; a bug of ours keeps its traceback. Wrong usage is told by
-    Typer and is exit code 2.
+    click and is exit code 2.
     """
     try:
         application(*add_commands)(list(words), prog_name="poolwright")
@@ -30,30 +30,17 @@ def run(words: Sequence[str], *add_commands: Callable[[typer.Typer], None]) -> N
         sys.exit(problem.exit_code)
 
 
-def application(*add_commands: Callable[[typer.Typer], None]) -> typer.Typer:
+def application(*add_commands: Callable[[click.Group], None]) -> click.Group:
     """The root command: the daemons, and what `add_commands` put beside them."""
-    app = typer.Typer(
+    root = click.Group(
+        "poolwright",
         help="The workerpool side of the iExec network, and a whole local network in one command.",
         no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
+        context_settings={"show_default": True, "max_content_width": 100},
     )
-    app.callback()(_root)
+    version = click.version_option(
+        __version__, message="poolwright %(version)s", help="Print the version and exit."
+    )
     for add_to in (*add_commands, daemons.add_to, tasks.add_to):
-        add_to(app)
-    return app
-
-
-def _tell_version(is_asked: bool) -> None:
-    if is_asked:
-        typer.echo(f"poolwright {__version__}")
-        raise typer.Exit
-
-
-def _root(
-    version: bool = typer.Option(
-        False, "--version", help="Print the version and exit.", is_eager=True, callback=_tell_version
-    ),
-) -> None:
-    """What may be said before any command."""
+        add_to(root)
+    return version(root)

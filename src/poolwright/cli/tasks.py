@@ -7,9 +7,9 @@ import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from poolwright.poco.errors import InputError
 from poolwright.poco.types import Hash32, TaskId, Timestamp
@@ -19,70 +19,78 @@ if TYPE_CHECKING:
     from poolwright.scheduler.story import Move
     from poolwright.scheduler.why import Wait
 
-FolderOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--folder",
-        metavar="DIR",
-        help="The scheduler's folder; else POOLWRIGHT_SCHEDULER_DIR, ./scheduler or ./.poolwright/scheduler.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
-TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="The task's id: 0x and 64 digits.")]
+folder_option = click.option(
+    "--folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="The scheduler's folder; else POOLWRIGHT_SCHEDULER_DIR, ./scheduler or ./.poolwright/scheduler.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+task_argument = click.argument("task", metavar="TASK")
 WIDTH = 26
 """Columns of who or what moves, in a story."""
 
 
-def add_to(app: typer.Typer) -> None:
+def add_to(root: click.Group) -> None:
     """Add the commands about tasks."""
-    group = typer.Typer(help="Tasks as the scheduler's store has them.", no_args_is_help=True)
-    group.callback()(_group)
-    group.command("list")(list_tasks)
-    group.command("story")(story)
-    group.command("why")(why)
-    app.add_typer(group, name="task")
+    root.add_command(task_group)
 
 
-def _group() -> None:
-    """Works beside a scheduler that runs, and without one: the store is read, the scheduler is not asked."""
+@click.group("task")
+def task_group() -> None:
+    """Tasks as the scheduler's store has them.
+
+    Works beside a scheduler that runs, and without one: the store is read, the scheduler is not asked.
+    """
 
 
-def list_tasks(
-    folder: FolderOption = None,
-    ended: Annotated[bool, typer.Option("--ended", help="Ended tasks too, as far as they are kept.")] = False,
-    as_json: JsonOption = False,
-) -> None:
+@task_group.command("list")
+@folder_option
+@click.option("--ended", is_flag=True, help="Ended tasks too, as far as they are kept.")
+@json_option
+def list_tasks(folder: Path | None, ended: bool, as_json: bool) -> None:
     """List open tasks: status, age in chain time, and what each waits for."""
     rows = asyncio.run(_list(folder, ended=ended))
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        click.echo(json.dumps(rows, indent=2))
         return
     if not rows:
-        typer.echo("No open task." if not ended else "No task.")
+        click.echo("No open task." if not ended else "No task.")
         return
     for line in table(rows, ("task", "status", "age", "waitsFor")):
-        typer.echo(line)
+        click.echo(line)
 
 
-def story(task: TaskArgument, folder: FolderOption = None, as_json: JsonOption = False) -> None:
-    """Tell a task's life: each event, what it moved, what was asked for then and what came of that."""
+@task_group.command("story")
+@task_argument
+@folder_option
+@json_option
+def story(task: str, folder: Path | None, as_json: bool) -> None:
+    """Tell the life of a task (its id: 0x and 64 digits).
+
+    Each event, what it moved, what was asked for then and what came of that.
+    """
     told = asyncio.run(_story(folder, _task_id(task)))
     if as_json:
-        typer.echo(json.dumps(story_json(told), indent=2))
+        click.echo(json.dumps(story_json(told), indent=2))
         return
     for line in story_lines(told):
-        typer.echo(line)
+        click.echo(line)
 
 
-def why(task: TaskArgument, folder: FolderOption = None, as_json: JsonOption = False) -> None:
+@task_group.command("why")
+@task_argument
+@folder_option
+@json_option
+def why(task: str, folder: Path | None, as_json: bool) -> None:
     """Say what a task is waiting for right now, and until when."""
     found = asyncio.run(_why(folder, _task_id(task)))
     if as_json:
-        typer.echo(json.dumps([{"what": w.what, "text": w.text, "until": w.until} for w in found], indent=2))
+        click.echo(json.dumps([{"what": w.what, "text": w.text, "until": w.until} for w in found], indent=2))
         return
     for wait in found:
         until = "" if wait.until is None else f" (until {dated(wait.until)})"
-        typer.echo(f"{wait.what}: {wait.text}{until}")
+        click.echo(f"{wait.what}: {wait.text}{until}")
 
 
 # What is read ----------------------------------------------------------------------------------------------

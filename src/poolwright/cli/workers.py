@@ -5,80 +5,86 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
 from poolwright.poco.types import Address
 
-UrlOption = Annotated[
-    str,
-    typer.Option(
-        "--url",
-        metavar="URL",
-        help="Of the scheduler; else IEXEC_CORE_HOST and IEXEC_CORE_PORT say where it is.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
-WorkerArgument = Annotated[str, typer.Argument(metavar="WALLET", help="The worker's address.")]
+url_option = click.option(
+    "--url",
+    metavar="URL",
+    default="",
+    show_default=False,
+    help="Of the scheduler; else IEXEC_CORE_HOST and IEXEC_CORE_PORT say where it is.",
+)
+worker_argument = click.argument("worker", metavar="WALLET")
 COLUMNS = ("wallet", "name", "owner", "version", "slots", "cpus", "memory", "offers", "weight", "state")
 
 
-def verbs() -> dict[str, Callable[..., None]]:
-    """The commands by their names, to stand beside `scheduler run`."""
-    return {
-        "workers": list_workers,
-        "drain": drain,
-        "resume": resume,
-        "allow": allow,
-        "bar": bar,
-        "owner": name_owner,
-    }
+def add_to(group: click.Group) -> None:
+    """Add the commands to those of the scheduler."""
+    for command in (list_workers, drain, resume, allow, bar, name_owner):
+        group.add_command(command)
 
 
-def list_workers(url: UrlOption = "", as_json: JsonOption = False) -> None:
+@click.command("workers")
+@url_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def list_workers(url: str, as_json: bool) -> None:
     """List workers: what they offer, what they do, and why one gets no work."""
     from poolwright.daemons.operator_client import read_workers
 
     told = asyncio.run(read_workers(url or _url()))
     if as_json:
-        typer.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps(told, indent=2))
         return
     for line in worker_lines(told):
-        typer.echo(line)
+        click.echo(line)
 
 
-def drain(
-    worker: WorkerArgument,
-    reason: Annotated[str, typer.Option("--reason", help="Told to the worker's owner.")] = "",
-    url: UrlOption = "",
-) -> None:
+@click.command("drain")
+@worker_argument
+@click.option("--reason", default="", help="Told to the worker's owner.")
+@url_option
+def drain(worker: str, reason: str, url: str) -> None:
     """Give a worker no new tasks; it finishes what it has. `resume` ends it."""
     _say("drain", worker, url, reason)
 
 
-def resume(worker: WorkerArgument, url: UrlOption = "") -> None:
+@click.command("resume")
+@worker_argument
+@url_option
+def resume(worker: str, url: str) -> None:
     """Give a worker tasks again that was drained, or is in quarantine."""
     _say("resume", worker, url)
 
 
-def allow(worker: WorkerArgument, url: UrlOption = "") -> None:
+@click.command("allow")
+@worker_argument
+@url_option
+def allow(worker: str, url: str) -> None:
     """Let a wallet join, whatever the allow list says."""
     _say("allow", worker, url)
 
 
-def bar(worker: WorkerArgument, url: UrlOption = "") -> None:
+@click.command("bar")
+@worker_argument
+@url_option
+def bar(worker: str, url: str) -> None:
     """Let a wallet not join, or get no new tasks if it has, whatever the allow list says."""
     _say("bar", worker, url)
 
 
-def name_owner(
-    worker: WorkerArgument,
-    name: Annotated[str, typer.Argument(help="Any name; left out, the owner is not known.")] = "",
-    url: UrlOption = "",
-) -> None:
-    """Say whose a worker is: a task that several must agree on is spread over owners where it can be."""
+@click.command("owner")
+@worker_argument
+@click.argument("name", default="")
+@url_option
+def name_owner(worker: str, name: str, url: str) -> None:
+    """Say whose a worker is, by any name; without one, that it is not known.
+
+    A task that several workers must agree on is spread over owners where it can be.
+    """
     _say("owner", worker, url, name)
 
 
@@ -125,13 +131,13 @@ def _say(word: str, worker: str, url: str, text: str = "") -> None:
 
     told = asyncio.run(_said(scheduler_config(os.environ), word, Address.parse(worker), url or _url(), text))
     if word == "owner":
-        typer.echo(f"{told['walletAddress']}: owner {told['owner'] or 'not known'}")
+        click.echo(f"{told['walletAddress']}: owner {told['owner'] or 'not known'}")
         return
     held = told["worker"]["hold"] if told["worker"] else None
     if held:
-        typer.echo(f"{told['walletAddress']}: {held['message']}")
+        click.echo(f"{told['walletAddress']}: {held['message']}")
     else:
-        typer.echo(f"{told['walletAddress']}: {'gets tasks' if told['isAllowed'] else 'may not join'}")
+        click.echo(f"{told['walletAddress']}: {'gets tasks' if told['isAllowed'] else 'may not join'}")
 
 
 async def _said(config: Any, word: str, worker: Address, url: str, text: str) -> dict[str, Any]:

@@ -8,49 +8,58 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
 from poolwright.devnet.demo_command import demo
 
-StateOption = Annotated[
-    Path, typer.Option("--state", metavar="DIR", help="Folder in which the network lives.")
-]
-DEFAULT_STATE = Path(".poolwright")
-"""The same as `devnet.network.DEFAULT_FOLDER`; said here so that `--help` need not import it."""
+state_option = click.option(
+    "--state",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    default=".poolwright",
+    help="Folder in which the network lives.",
+)
+"""Its default is `devnet.network.DEFAULT_FOLDER`; said here so that `--help` need not import it."""
 
 
-def add_to(app: typer.Typer) -> None:
+def add_to(root: click.Group) -> None:
     """Add the network's commands."""
-    app.command()(setup)
-    app.command()(up)
-    app.command()(down)
-    app.command()(status)
-    app.command()(logs)
-    app.command()(env)
-    app.command()(demo)
+    for command in (setup, up, down, status, logs, env, demo):
+        root.add_command(command)
 
 
+@click.command("setup")
 def setup() -> None:
     """Install what the local network needs: anvil, the official contracts, a container engine."""
     from poolwright.devnet import engine, toolchain
 
-    tools = toolchain.ensure(typer.echo)
-    host = engine.ensure(typer.echo)
-    typer.echo(f"Ready: chain tools in {tools.root}, container engine at {host}.")
+    tools = toolchain.ensure(click.echo)
+    host = engine.ensure(click.echo)
+    click.echo(f"Ready: chain tools in {tools.root}, container engine at {host}.")
 
 
+@click.command("up")
+@state_option
+@click.option("--workers", default=2, help="How many workers.")
+@click.option("--block-time", default=1.0, help="Seconds between blocks.")
+@click.option("--chain-port", default=8545, help="Port of the chain; 0 = any free.")
+@click.option("--results-port", default=13200, help="Port of the result repository; 0 = any free.")
+@click.option("--scheduler-port", default=13000, help="Port of the scheduler; 0 = any free.")
+@click.option("--market-port", default=3000, help="Port of the marketplace; 0 = any free.")
+@click.option("--fresh", is_flag=True, help="Forget the network in the folder.")
+@click.option("--detach", is_flag=True, help="Run in the background.")
 def up(
-    state: StateOption = DEFAULT_STATE,
-    workers: Annotated[int, typer.Option(help="How many workers.")] = 2,
-    block_time: Annotated[float, typer.Option(help="Seconds between blocks.")] = 1.0,
-    chain_port: Annotated[int, typer.Option(help="Port of the chain; 0 = any free.")] = 8545,
-    results_port: Annotated[int, typer.Option(help="Port of the result repository; 0 = any free.")] = 13200,
-    scheduler_port: Annotated[int, typer.Option(help="Port of the scheduler; 0 = any free.")] = 13000,
-    market_port: Annotated[int, typer.Option(help="Port of the marketplace; 0 = any free.")] = 3000,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the network in the folder.")] = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Run in the background.")] = False,
+    state: Path,
+    workers: int,
+    block_time: float,
+    chain_port: int,
+    results_port: int,
+    scheduler_port: int,
+    market_port: int,
+    fresh: bool,
+    detach: bool,
 ) -> None:
     """Start the whole network: chain, contracts, wallets, results, market, scheduler, workers.
 
@@ -74,7 +83,9 @@ def up(
         network.up(options, say)
 
 
-def down(state: StateOption = DEFAULT_STATE) -> None:
+@click.command("down")
+@state_option
+def down(state: Path) -> None:
     """End the network, with every process and container of it."""
     from poolwright.devnet import network
 
@@ -84,32 +95,33 @@ def down(state: StateOption = DEFAULT_STATE) -> None:
         say(f"No network is up in {state}.")
 
 
-def status(
-    state: StateOption = DEFAULT_STATE,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
+@click.command("status")
+@state_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(state: Path, as_json: bool) -> None:
     """Show each part with its state, pid, restarts and URL. Exit code 1 when the network is not up."""
     from poolwright.devnet import network
 
     found = network.status(state)
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(found, indent=2))
     else:
         for line in status_lines(found):
-            typer.echo(line)
+            click.echo(line)
     if found["state"] != network.READY:
-        raise typer.Exit(1)
+        sys.exit(1)
 
 
-def logs(
-    part: Annotated[
-        str | None, typer.Argument(help="chain, results, market, scheduler, worker-1, ...")
-    ] = None,
-    state: StateOption = DEFAULT_STATE,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as lines come.")] = False,
-    lines: Annotated[int, typer.Option("-n", "--lines", help="How many old lines.", min=0)] = 50,
-) -> None:
-    """Show the logs of one part, or of all with the part's name before each line."""
+@click.command("logs")
+@click.argument("part", required=False)
+@state_option
+@click.option("-f", "--follow", is_flag=True, help="Go on as lines come.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), default=50, help="How many old lines.")
+def logs(part: str | None, state: Path, follow: bool, lines: int) -> None:
+    """Show the logs of one part, or of all with the part's name before each line.
+
+    Parts are chain, results, market, scheduler, worker-1, and so on.
+    """
     from poolwright.devnet import logs as part_logs
     from poolwright.devnet.folder import StateFolder
 
@@ -117,11 +129,14 @@ def logs(
         say(line)
 
 
-def env(
-    part: Annotated[str, typer.Argument(help="scheduler, results, market, worker-1, ...")],
-    state: StateOption = DEFAULT_STATE,
-) -> None:
-    """Print a part's settings for a shell: eval "$(poolwright env scheduler)"."""
+@click.command("env")
+@click.argument("part")
+@state_option
+def env(part: str, state: Path) -> None:
+    """Print a part's settings for a shell: eval "$(poolwright env scheduler)".
+
+    Parts are scheduler, results, market, worker-1, and so on.
+    """
     from poolwright.devnet.folder import StateFolder
     from poolwright.devnet.settings import export_lines, settings_of
 
@@ -131,7 +146,7 @@ def env(
 
 def say(line: str) -> None:
     """Print a line at once, also into a pipe."""
-    typer.echo(line)
+    click.echo(line)
     sys.stdout.flush()
 
 

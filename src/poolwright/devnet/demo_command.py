@@ -5,27 +5,41 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 APPS = ("mandelbrot-poster", "clock-history")
 """The same as `devnet.examples.EXAMPLES`; said here so that `--help` need not import it."""
 
 
+@click.command("demo")
+@click.option(
+    "--state",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    default=".poolwright",
+    help="Folder in which the network lives.",
+)
+@click.option("--app", default=APPS[0], help=f"Example app: {' or '.join(APPS)}.")
+@click.option("--args", "arguments", help="Other arguments for the app.")
+@click.option("--tasks", default=3, help="How many tasks the bag has.")
+@click.option("--trust", default=1, help="Confidence asked for; 2 workers agree for 4.")
+@click.option("--category", default=0, help="Size class of the tasks, 0 (XS) to 4 (XL).")
+@click.option("--price", default="1", help="RLC per task for the workerpool.")
+@click.option("--timeout", type=float, help="Give up after so many seconds.")
+@click.option("--keep", is_flag=True, help="Leave a network up that this started.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: one document at the end.")
 def demo(
-    state: Annotated[
-        Path, typer.Option("--state", metavar="DIR", help="Folder in which the network lives.")
-    ] = Path(".poolwright"),
-    app: Annotated[str, typer.Option(help=f"Example app: {' or '.join(APPS)}.")] = APPS[0],
-    arguments: Annotated[str | None, typer.Option("--args", help="Other arguments for the app.")] = None,
-    tasks: Annotated[int, typer.Option(help="How many tasks the bag has.")] = 3,
-    trust: Annotated[int, typer.Option(help="Confidence asked for; 2 workers agree for 4.")] = 1,
-    category: Annotated[int, typer.Option(help="Size class of the tasks, 0 (XS) to 4 (XL).")] = 0,
-    price: Annotated[str, typer.Option(help="RLC per task for the workerpool.")] = "1",
-    timeout: Annotated[float | None, typer.Option(help="Give up after so many seconds.")] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave a network up that this started.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: one document at the end.")] = False,
+    state: Path,
+    app: str,
+    arguments: str | None,
+    tasks: int,
+    trust: int,
+    category: int,
+    price: str,
+    timeout: float | None,
+    keep: bool,
+    as_json: bool,
 ) -> None:
     """Pay a worker for a real task: orders, deal, timeline, results, ledger.
 
@@ -63,4 +77,4 @@ def demo(
     )
     outcome = demos.run(options, display)
     if as_json:
-        typer.echo(json.dumps(document(outcome), indent=2))
+        click.echo(json.dumps(document(outcome), indent=2))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 import pytest
-import typer
 
 from poolwright.cli.iexec.main import root as iexec
 from poolwright.cli.main import application
@@ -18,7 +17,7 @@ SOURCE = ROOT / "src/poolwright"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 DECISIONS = sorted((ROOT / "docs/adr").glob("*.md"))
 PACKAGES = "|".join(sorted(path.name for path in SOURCE.iterdir() if (path / "__init__.py").exists()))
-COMMANDS = {"poolwright": typer.main.get_command(application(add_to)), "iexec": iexec()}
+COMMANDS = {"poolwright": application(add_to), "iexec": iexec()}
 
 
 def code_of(text: str) -> list[str]:
