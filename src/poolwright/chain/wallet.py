@@ -14,7 +14,7 @@ import coincurve
 from poolwright.chain.gas import Fees
 from poolwright.poco import rlp
 from poolwright.poco.keccak import keccak
-from poolwright.poco.signatures import address_of_key, sign_digest
+from poolwright.poco.signatures import address_of_key, sign_with
 from poolwright.poco.types import Address, Hash32, TxHash, Wei
 
 
@@ -42,11 +42,10 @@ class SignedTransaction:
 class Wallet:
     """One private key; prints as its address only. Raises InputError when the key is none."""
 
-    __slots__ = ("_key", "_private_key", "address")
+    __slots__ = ("_private_key", "address")
 
     def __init__(self, key: bytes) -> None:
         self.address: Final = address_of_key(key)
-        self._key: Final = bytes(key)
         self._private_key: Final = coincurve.PrivateKey(key)
 
     def __repr__(self) -> str:
@@ -54,7 +53,7 @@ class Wallet:
 
     def sign_digest(self, digest: Hash32) -> bytes:
         """Sign 32 bytes; returns r || s || v with v 27 or 28, as the contracts take it."""
-        return sign_digest(self._key, digest)
+        return sign_with(self._private_key, digest)
 
     def sign_transaction(self, tx: Transaction) -> SignedTransaction:
         """Sign a transaction; the same transaction always gives the same bytes (RFC 6979)."""

@@ -24,7 +24,12 @@ def sign_digest(key: bytes, digest: Hash32) -> bytes:
 
     Raises InputError for a key that is none.
     """
-    signature = _private_key(key).sign_recoverable(digest, hasher=None)
+    return sign_with(_private_key(key), digest)
+
+
+def sign_with(key: PrivateKey, digest: Hash32) -> bytes:
+    """The same with a key that is at hand; to make one of its bytes takes longer than to sign."""
+    signature = key.sign_recoverable(digest, hasher=None)
     return signature[:64] + bytes((27 + signature[64],))
 
 
