@@ -80,6 +80,9 @@ class WorkerConfig:
     workerpool: Address
     core_urls: tuple[str, ...]
     """Where the pool's schedulers listen: one leads, the others stand by."""
+    host: str
+    port: int | None
+    """Where its health and metrics are shown; None: nowhere."""
     name: str
     folder: Path
     slots: int
@@ -156,6 +159,8 @@ def worker_config(variables: Mapping[str, str]) -> WorkerConfig:
         wallet=_wallet(env, "IEXEC_WORKER_WALLET"),
         workerpool=env.address("POOL_ADDRESS"),
         core_urls=env.urls("IEXEC_CORE_URL"),
+        host=env.text("IEXEC_WORKER_HOST", "127.0.0.1"),
+        port=None if env.optional("IEXEC_WORKER_PORT") is None else env.port("IEXEC_WORKER_PORT", 0),
         name=env.text("IEXEC_WORKER_NAME", "worker"),
         folder=env.path("IEXEC_WORKER_BASE_DIR", "worker"),
         # One CPU is left to the machine itself (reference 9.11).

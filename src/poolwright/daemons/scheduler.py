@@ -6,14 +6,11 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import structlog
-import uvicorn
-from starlette.types import ASGIApp
 
 from poolwright import __version__
 from poolwright.chain.blocks import check_chain
@@ -26,6 +23,7 @@ from poolwright.chain.wallet import Wallet
 from poolwright.daemons.chain_clock import HeadsClock, LogsClock
 from poolwright.daemons.chain_watch import CURSOR_MARK, TOPICS, ChainWatch, was_told
 from poolwright.daemons.config import SchedulerConfig
+from poolwright.daemons.doors import Doors, http_server, serve_beside
 from poolwright.daemons.health import ChainProgress
 from poolwright.daemons.home import (
     at_home,
@@ -35,26 +33,25 @@ from poolwright.daemons.home import (
     transaction_sender,
 )
 from poolwright.daemons.mailbox import Mailboxes
+from poolwright.daemons.metrics import MeteredTxJournal
 from poolwright.daemons.operator_api import OperatorApi
 from poolwright.daemons.runner import MIND_STOPPED, Runner
 from poolwright.daemons.scheduler_api import SchedulerApi
 from poolwright.daemons.scheduler_hands import LANES, SchedulerHands, instruction_of
-from poolwright.daemons.scheduler_metrics import MeteredTxJournal, SchedulerMetrics, Sights
+from poolwright.daemons.scheduler_metrics import SchedulerMetrics, Sights
 from poolwright.daemons.scheduler_mind import SchedulerMind
 from poolwright.daemons.sessions import Sessions
-from poolwright.daemons.standby import Doors, Standby
+from poolwright.daemons.standby import Standby
 from poolwright.daemons.together import first_of
 from poolwright.poco.errors import InputError, Unavailable
 from poolwright.poco.types import BlockStamp, Hash32, Timestamp
 from poolwright.scheduler.effects import Effect, TellWorker
 from poolwright.scheduler.events import ChainDealMatched, OperatorSetRules, PoolEvent
 from poolwright.scheduler.pool import Pool
-from poolwright.serving.http import SHUTDOWN_SECONDS, listen, serve, url_of
+from poolwright.serving.http import listen, url_of
 from poolwright.serving.logs import log_json
-from poolwright.serving.patience import CLIENT_SECONDS, patient_protocol
 from poolwright.store.port import Store
 from poolwright.wire import codec
-from poolwright.wire.messages import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from poolwright.daemons.restore import Past
@@ -88,7 +85,7 @@ async def _run(config: SchedulerConfig) -> None:
         log.info("listening", url=url_of(listener), workerpool=str(config.workerpool), pid=os.getpid())
         holder = f"{socket.gethostname()} at {url_of(listener)} (process {os.getpid()})"
         leading = _lead(config, stack, wallet, rpc, hub, standby, doors, holder)
-        await _serve_beside(http_server(doors), listener, leading)
+        await serve_beside(http_server(doors), listener, leading)
         log.info("stopped")
 
 
@@ -216,23 +213,6 @@ async def _lead(
         raise
 
 
-async def _serve_beside(
-    server: uvicorn.Server, listener: socket.socket, *helpers: Coroutine[object, object, object]
-) -> None:
-    """Serve until told to stop, or until a helper fails: then let requests end, and raise what it raised."""
-    serving = asyncio.create_task(serve(server, listener))
-    helping = asyncio.create_task(first_of(*helpers))
-    try:
-        await asyncio.wait({serving, helping}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        server.should_exit = True
-        helping.cancel()
-        await asyncio.wait({serving, helping})
-    serving.result()
-    if not helping.cancelled():
-        helping.result()
-
-
 async def _check_owner(hub: HubReader, config: SchedulerConfig, wallet: Wallet) -> None:
     owner = await hub.workerpool_owner(config.workerpool)
     if owner != wallet.address:
@@ -276,24 +256,6 @@ async def _cursor(store: Store) -> BlockStamp | None:
     """The block up to which the chain's logs are in the store."""
     mark = await store.mark(CURSOR_MARK)
     return None if mark is None else codec.decode(BlockStamp, mark)
-
-
-def http_server(app: ASGIApp) -> uvicorn.Server:
-    """The server of the scheduler's doors: it refuses long messages and notices dead connections."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http=patient_protocol(CLIENT_SECONDS),
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            ws_max_size=MAX_MESSAGE_BYTES,
-            ws_ping_interval=20,
-            ws_ping_timeout=20,
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        )
-    )
 
 
 def _health(

@@ -6,20 +6,19 @@ Errors are `{code, message, details}`; the message says what was expected, what 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
-from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from poolwright import __version__
+from poolwright.daemons.doors import Health, watch_routes
 from poolwright.daemons.operator_api import OperatorApi
 from poolwright.daemons.sessions import Sessions
 from poolwright.poco.errors import InputError, PeerError, PoolwrightError
@@ -57,7 +56,6 @@ LOGS_KIND: Final = "logs"
 """Kind of the records that keep what apps printed, by task and worker."""
 
 T = TypeVar("T")
-Health = Callable[[], Mapping[str, object]]
 
 
 class SchedulerApi:
@@ -90,9 +88,7 @@ class SchedulerApi:
         """The ASGI application."""
         return Starlette(
             routes=[
-                Route("/health", self.health),
-                Route("/version", self.version),
-                Route("/metrics", self.metrics),
+                *watch_routes(self._health, self._metrics),
                 Route("/pool", self.pool),
                 Route("/tasks/logs/challenge", self.logs_challenge),
                 Route("/tasks/{task_id}", self.task),
@@ -106,16 +102,6 @@ class SchedulerApi:
             ],
             exception_handlers={PoolwrightError: _explain, HTTPException: _explain_http},
         )
-
-    async def health(self, _: Request) -> Response:
-        report = self._health()
-        return JSONResponse(report, 200 if report["status"] == "ok" else 503)
-
-    async def version(self, _: Request) -> Response:
-        return PlainTextResponse(__version__)
-
-    async def metrics(self, _: Request) -> Response:
-        return Response(self._metrics(), media_type=CONTENT_TYPE_LATEST)
 
     async def pool(self, _: Request) -> Response:
         return JSONResponse(view.pool_model(self._pool()))

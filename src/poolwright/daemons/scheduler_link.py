@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -106,6 +107,8 @@ class SchedulerLink:
         self._results_url = results_url
         self._logs = logs
         self.is_connected = False
+        self.last_heartbeat = 0.0
+        """Unix time of the last sign of life that was sent; 0 before the first."""
 
     async def run(self) -> None:
         """Stay connected until cancelled. Raises InputError when the scheduler will never take us."""
@@ -167,6 +170,7 @@ class SchedulerLink:
     def _learn(self, welcome: Welcome) -> None:
         self._results_url.set(welcome.results_url)
         self.is_connected = True
+        self.last_heartbeat = time.time()
 
     async def _listen(self, socket: aiohttp.ClientWebSocketResponse, ledger: Hash32, received: int) -> None:
         while True:
@@ -210,6 +214,7 @@ class SchedulerLink:
         while True:
             await asyncio.sleep(seconds)
             await _send(socket, Heartbeat())
+            self.last_heartbeat = time.time()
 
     async def _log_in(self) -> str:
         worker = self._wallet.address

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from poolwright import __version__
@@ -105,16 +105,6 @@ class Standby:
             expected=f"the one that leads: {self._leader.holder}",
             next_step="ask that one; this one answers when it leads",
         )
-
-
-class Doors:
-    """The ASGI application that the server knows: whatever stands behind it now."""
-
-    def __init__(self, behind: ASGIApp) -> None:
-        self.behind = behind
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.behind(scope, receive, send)
 
 
 class _Refusal:

@@ -8,7 +8,7 @@ import platform
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import structlog
@@ -34,11 +34,15 @@ from poolwright.daemons.worker_hands import SCHEDULER_LANE, WorkerHands, lanes_o
 from poolwright.daemons.worker_mind import WorkerMind
 from poolwright.poco.errors import InputError
 from poolwright.poco.types import Hash32
+from poolwright.serving.http import listen, url_of
 from poolwright.serving.logs import log_json
 from poolwright.wire.messages import Capacity
 from poolwright.worker.attempts import Attempts
 from poolwright.worker.effects import Effect, Report
 from poolwright.worker.events import Event
+
+if TYPE_CHECKING:
+    from poolwright.daemons.worker_metrics import Shown
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +60,17 @@ async def _run(config: WorkerConfig) -> None:
     stop = asyncio.Event()
     for caught in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(caught, stop.set)
-    await work(config, stop, container_engine)
+    if config.port is None:
+        await work(config, stop, container_engine)
+        return
+    from poolwright.daemons.doors import http_server, serve_beside
+    from poolwright.daemons.worker_metrics import Shown
+
+    listener = listen(config.host, config.port, setting="IEXEC_WORKER_HOST and IEXEC_WORKER_PORT")
+    with listener:
+        log.info("listening", url=url_of(listener))
+        shown = Shown()
+        await serve_beside(http_server(shown.app), listener, work(config, stop, container_engine, shown))
 
 
 def container_engine(config: WorkerConfig, wallet: Wallet) -> Engine:
@@ -70,9 +84,12 @@ def container_engine(config: WorkerConfig, wallet: Wallet) -> Engine:
 
 
 async def work(
-    config: WorkerConfig, stop: asyncio.Event, engine_of: Callable[[WorkerConfig, Wallet], Engine]
+    config: WorkerConfig,
+    stop: asyncio.Event,
+    engine_of: Callable[[WorkerConfig, Wallet], Engine],
+    shown: Shown | None = None,
 ) -> None:
-    """Be a worker until `stop`. Raises InputError when the configuration does not fit the chain."""
+    """Be a worker until `stop`, and show how it does. Raises InputError when it does not fit the chain."""
     async with AsyncExitStack() as stack:
         wallet = await open_wallet(config.wallet, os.environ)
         rpc = await stack.enter_async_context(Rpc(config.chain.rpc_urls, chain_id=config.chain.chain_id))
@@ -88,7 +105,7 @@ async def work(
         await heads.beyond(None)
         hub.keep_up_with(lambda: heads.current)
         clock = HeadsClock(heads)
-        journal = StoreTxJournal(store)
+        journal = StoreTxJournal(store) if shown is None else shown.journal(store)
         sender = await transaction_sender(stack, rpc, wallet, heads, journal, config.chain)
         http = await stack.enter_async_context(aiohttp.ClientSession())
         mailbox: Mailbox[Report] = Mailbox(store, SCHEDULER_LANE)
@@ -110,9 +127,15 @@ async def work(
             mailbox=mailbox,
             results_url=results_url,
             logs=logs,
+            reported=None if shown is None else shown.metrics.reported,
         )
         runner: Runner[Attempts, Event, Effect] = Runner(
-            mind=mind, hands=hands, store=store, clock=clock, lanes=lanes_of(config)
+            mind=mind,
+            hands=hands,
+            store=store,
+            clock=clock,
+            lanes=lanes_of(config),
+            observer=None if shown is None else shown.metrics,
         )
         await runner.start()
         stack.push_async_callback(runner.stop)
@@ -135,8 +158,13 @@ async def work(
         log.info("worker starts", wallet=str(wallet.address), slots=config.slots, pid=os.getpid())
         is_idle = not runner.state.by_task and not mailbox
         connected = _connected(link, engine_watch, at_once=not is_idle)
+        showing = (
+            ()
+            if shown is None
+            else shown.of(config, wallet, rpc, heads, sender, hands, runner, link, engine_watch)
+        )
         # Returns when told to stop; raises what ends the worker otherwise.
-        await first_of(stop.wait(), connected, runner.wait(), _watch(heads), engine_watch.watch())
+        await first_of(stop.wait(), connected, runner.wait(), _watch(heads), engine_watch.watch(), *showing)
         log.info("stopped")
 
 

@@ -213,6 +213,7 @@ class WorkerHands:
         mailbox: Mailbox[Report],
         results_url: Latest[str],
         logs: LogQueue,
+        reported: Callable[[ReplicateStatus], None] | None = None,
     ) -> None:
         self._config = config
         self._wallet = wallet
@@ -228,6 +229,7 @@ class WorkerHands:
         self._mailbox = mailbox
         self._results_url = results_url
         self._logs = logs
+        self._reported = reported
         self._runs: dict[TaskId, asyncio.Event] = {}
         """Set at the end of the run that is under way."""
         self._unpaid: set[TaskId] = set()
@@ -235,6 +237,11 @@ class WorkerHands:
         self._policy = DownloadPolicy(
             gateways=config.gateways, public_addresses_only=not config.private_downloads
         )
+
+    @property
+    def running(self) -> int:
+        """Containers that are waited for."""
+        return len(self._runs)
 
     # --- what the runner asks -----------------------------------------------------------------------------
 
@@ -250,6 +257,8 @@ class WorkerHands:
         if not isinstance(effect, Report):
             raise InvariantBroken(f"{type(effect).__name__} is not a message")
         self._mailbox.post(number, effect)
+        if self._reported is not None:
+            self._reported(effect.status)
 
     async def carry_out(self, effect: Effect, effect_id: EffectId) -> Sequence[Event]:
         return [_told(event) for event in await self._carry_out(effect)]

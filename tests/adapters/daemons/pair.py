@@ -19,10 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from factories import DIGEST, START, capacity, hash32, terms
 from hub_twin import HubTwin
 from poolwright.chain.wallet import Wallet
+from poolwright.daemons.doors import http_server
 from poolwright.daemons.mailbox import Mailbox, Mailboxes
 from poolwright.daemons.operator_api import OperatorApi
 from poolwright.daemons.runner import Runner
-from poolwright.daemons.scheduler import http_server
 from poolwright.daemons.scheduler_api import SchedulerApi
 from poolwright.daemons.scheduler_hands import LANES, instruction_of
 from poolwright.daemons.scheduler_link import LogQueue, SchedulerLink

@@ -12,11 +12,11 @@ from pair import NOW, PATIENCE_SECONDS, Clock, Pairs, pairs, until
 
 from databases import Cluster, lead, postgresql
 from factories import address, capacity, hash32
+from poolwright.daemons.doors import Doors, http_server
 from poolwright.daemons.runner import Limits, Runner
-from poolwright.daemons.scheduler import http_server
 from poolwright.daemons.scheduler_mind import SchedulerMind
 from poolwright.daemons.shared_store import Follower
-from poolwright.daemons.standby import Doors, Standby
+from poolwright.daemons.standby import Standby
 from poolwright.poco.errors import PoolwrightError
 from poolwright.poco.types import WorkerAddress
 from poolwright.scheduler.events import WorkerConnected
