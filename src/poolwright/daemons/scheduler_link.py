@@ -1,7 +1,8 @@
 """The worker's side of its connection to the scheduler: log in, say Hello, talk until it breaks, and again.
 
 Reports stay in the mailbox until the scheduler confirms them; an instruction is confirmed when it is durable.
-A lost connection is made again with back-off; a scheduler that is down for an hour costs nothing but time.
+A lost connection is made again with back-off; a scheduler that is down for an hour costs nothing but time, and
+one line in the log: what is wrong is said once, and again when something else is.
 Where several schedulers share a store, one leads and the others turn workers away: all are tried in turn.
 """
 
@@ -11,7 +12,7 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 import aiohttp
@@ -71,7 +72,8 @@ class Inbox(Protocol):
 class SchedulerLink:
     """One worker's link to whichever scheduler of `core_urls` takes it.
 
-    `results_url` is told where results go once the scheduler has said Welcome.
+    `results_url` is told where results go once the scheduler has said Welcome. `pause` waits so many seconds
+    before a further try.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class SchedulerLink:
         chain_now: Callable[[], Timestamp],
         results_url: Latest[str],
         logs: LogQueue,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._core_urls = itertools.cycle(core_urls)
         self._core_url = next(self._core_urls)
@@ -106,6 +109,9 @@ class SchedulerLink:
         self._chain_now = chain_now
         self._results_url = results_url
         self._logs = logs
+        self._pause = pause
+        self._told: dict[str, str] = {}
+        """What was said last about each scheduler that does not take us."""
         self.is_connected = False
         self.last_heartbeat = 0.0
         """Unix time of the last sign of life that was sent; 0 before the first."""
@@ -119,9 +125,9 @@ class SchedulerLink:
             except PeerError as problem:
                 if problem.code in HOPELESS:
                     raise InputError(str(problem), code=problem.code) from problem
-                log.warning("scheduler refused", code=problem.code, reason=str(problem))
+                self._say_once("scheduler refused", problem)
             except (Unavailable, aiohttp.ClientError, TimeoutError, OSError) as problem:
-                log.warning("scheduler does not answer", url=self._core_url, reason=str(problem))
+                self._say_once("scheduler does not answer", problem)
             if self.is_connected:  # a scheduler that took us is asked again first
                 attempt = 0
             else:
@@ -129,7 +135,13 @@ class SchedulerLink:
                 self._core_url = next(self._core_urls)
             self.is_connected = False
             jitter = random.random()  # noqa: S311  # spreads reconnects, is no secret
-            await asyncio.sleep(min(back_off(1 + attempt // self._round, jitter), MAX_PAUSE_SECONDS))
+            await self._pause(min(back_off(1 + attempt // self._round, jitter), MAX_PAUSE_SECONDS))
+
+    def _say_once(self, what: str, problem: Exception) -> None:
+        reason = str(problem) or type(problem).__name__
+        if self._told.get(self._core_url) != reason:
+            self._told[self._core_url] = reason
+            log.warning(what, url=self._core_url, code=getattr(problem, "code", None), reason=reason)
 
     async def _session(self) -> None:
         token = await self._log_in()
@@ -169,6 +181,7 @@ class SchedulerLink:
 
     def _learn(self, welcome: Welcome) -> None:
         self._results_url.set(welcome.results_url)
+        self._told.clear()
         self.is_connected = True
         self.last_heartbeat = time.time()
 

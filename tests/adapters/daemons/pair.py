@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -313,6 +313,7 @@ class WorkerSide:
         key: bytes = b"\x02" * 32,
         journal: str = "journal",
         slots: int = 1,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.store = store
         self.wallet = Wallet(key)
@@ -338,6 +339,7 @@ class WorkerSide:
             chain_now=Clock().now,
             results_url=self.results_url,
             logs=self.logs,
+            pause=pause,
         )
         self.linked: asyncio.Task[None] | None = None
 
