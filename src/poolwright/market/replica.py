@@ -148,6 +148,8 @@ class Replica:
             elif isinstance(fact, MembershipRead):
                 pair = (fact.group, fact.account)
                 commit.members[pair] = MemberRow(pair=pair, membership=fact.membership, read_at=at)
+            elif isinstance(fact, OrderReread):
+                commit.reread[fact.listing.hash] = at
         commit.members |= dict.fromkeys(self.book.dropped_memberships())
         read_at = _read_at(step)
         for change in changes:

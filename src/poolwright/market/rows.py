@@ -95,6 +95,8 @@ class Commit:
     orders: dict[OrderHash, OrderRow] = field(default_factory=dict)
     unpublished: set[OrderHash] = field(default_factory=set)
     """These go before `orders` are written."""
+    reread: dict[OrderHash, BlockNumber] = field(default_factory=dict)
+    """Orders that were found on the chain at this block, also where nothing else of them changed."""
     stakes: dict[Address, StakeRow] = field(default_factory=dict)
     owners: dict[Address, OwnerRow] = field(default_factory=dict)
     members: dict[Pair, MemberRow | None] = field(default_factory=dict)

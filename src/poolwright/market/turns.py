@@ -149,6 +149,7 @@ class Turn:
                 )
             )
         self._upsert(ORDERS, [_order_values(row) for row in commit.orders.values()])
+        self._note_reread(commit)
         self._upsert(
             STAKES,
             [
@@ -181,6 +182,19 @@ class Turn:
             CHANGES, [{"number": row.number, "first": row.first, "body": row.body} for row in commit.changes]
         )
         self._advance(commit)
+
+    def _note_reread(self, commit: Commit) -> None:
+        if commit.reread:
+            self._connection.execute(
+                update(ORDERS)
+                .where(
+                    ORDERS.c.chain_id == self._chain_id,
+                    ORDERS.c.order_hash == bindparam("of_order"),
+                    ORDERS.c.read_at < bindparam("at"),
+                )
+                .values(read_at=bindparam("at")),
+                [{"of_order": name, "at": at} for name, at in commit.reread.items()],
+            )
 
     def _store_members(self, commit: Commit) -> None:
         self._upsert(

@@ -396,3 +396,17 @@ def test_categories_are_sorted_by_their_clock_within_bounds(storage: Storage) ->
 def test_a_url_that_is_no_database_of_ours_is_refused(wrong: str) -> None:
     with pytest.raises(InputError, match="not a URL of a database"):
         Storage.open(wrong)
+
+
+def test_an_order_that_was_found_unchanged_on_another_branch_is_known_at_its_block(storage: Storage) -> None:
+    """A second reorganisation, between the block it was filled at first and the one on the new branch."""
+    filled, later = app(signer=address("owner"), volume=1), app(signer=address("owner"), volume=2)
+    filled.remaining = 0
+    store(storage, orders=[row(filled, Status.FILLED, read_at=47), row(later, read_at=60)])
+
+    store(storage, reread={filled.hash: BlockNumber(55), later.hash: BlockNumber(55)})
+
+    turn = Turn.begin(storage, CHAIN, after=number(storage))
+    found = {at: set(turn.stale(BlockNumber(at)).orders) for at in (50, 55, 60)}
+    turn.abandon()
+    assert found == {50: {filled.hash, later.hash}, 55: {later.hash}, 60: set()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from poolwright.market.rows import (
     NEVER_READ,
@@ -61,6 +61,10 @@ class MarketTables:
             self.orders.pop(name, None)
         for name, row in commit.orders.items():
             self.orders[name] = self._stored(name, row)
+        for name, at in commit.reread.items():
+            stored = self.orders.get(name)
+            if stored is not None and stored.read_at < at:
+                self.orders[name] = replace(stored, read_at=at)
         self._stakes |= commit.stakes
         self._owners |= commit.owners
         for pair, member in commit.members.items():
