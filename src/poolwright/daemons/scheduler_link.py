@@ -1,7 +1,7 @@
 """The worker's side of its connection to the scheduler: log in, say Hello, talk until it breaks, and again.
 
 Reports stay in the mailbox until the scheduler confirms them; an instruction is confirmed when it is durable.
-A lost connection is made again with back-off; a scheduler that is down for an hour costs nothing but time, and
+A lost connection is made again with back-off; a scheduler that is down for an hour costs only time, and
 one line in the log: what is wrong is said once, and again when something else is.
 Where several schedulers share a store, one leads and the others turn workers away: all are tried in turn.
 """
