@@ -37,8 +37,8 @@ from poolwright.daemons.submissions import (
     obstacle_to,
     priority_of,
 )
-from poolwright.poco.errors import PoolwrightError
-from poolwright.poco.types import Address, TaskId, Timestamp
+from poolwright.poco.errors import PoolwrightError, Unavailable
+from poolwright.poco.types import Address, BlockStamp, TaskId, Timestamp
 from poolwright.scheduler.effects import Submission, Submit, identity
 
 log = structlog.get_logger(__name__)
@@ -59,15 +59,25 @@ class Waiting:
 
 
 class Batches:
-    """Sends submissions, those of `GAS_EACH` together. `head_now` judges what the contract would refuse."""
+    """Sends submissions, those of `GAS_EACH` together.
+
+    `head_now` judges what the contract would refuse; what the block of `confirmed` shows is done for good,
+    None stands for the newest one.
+    """
 
     def __init__(
-        self, hub: HubReader, hub_address: Address, sender: TxSender, head_now: Callable[[], Timestamp]
+        self,
+        hub: HubReader,
+        hub_address: Address,
+        sender: TxSender,
+        head_now: Callable[[], Timestamp],
+        confirmed: Callable[[], BlockStamp | None] = lambda: None,
     ) -> None:
         self._hub = hub
         self._hub_address = hub_address
         self._sender = sender
         self._head_now = head_now
+        self._confirmed = confirmed
         self._waiting: dict[Submission, list[Waiting]] = {}
         self._gas_each = dict(GAS_EACH)
         self._aio_tasks: set[asyncio.Task[None]] = set()
@@ -122,14 +132,27 @@ class Batches:
         tasks = await self._hub.tasks([waiting.effect.task_id for waiting in together])
         now = self._head_now()
         possible: list[Waiting] = []
+        shown: list[Waiting] = []
         for waiting, task in zip(together, tasks, strict=True):
             if is_satisfied(submission, task):
-                _tell([waiting], DONE)
+                shown.append(waiting)
             elif obstacle := obstacle_to(submission, task, now):
                 _tell([waiting], obstacle)
             else:
                 possible.append(replace(waiting, priority=priority_of(submission, task, now)))
+        if shown:
+            await self._settle(submission, shown)
         return possible
+
+    async def _settle(self, submission: Submission, shown: Sequence[Waiting]) -> None:
+        """What the newest block shows is done when a confirmed one does: until then its block may vanish."""
+        tasks = await self._hub.tasks([waiting.effect.task_id for waiting in shown], self._confirmed())
+        for waiting, task in zip(shown, tasks, strict=True):
+            if is_satisfied(submission, task):
+                _tell([waiting], DONE)
+            else:
+                what = f"what {submission} would do is done in a block that is not confirmed"
+                _fail([waiting], Unavailable(what, code="unconfirmed"))
 
     def _under_way(self) -> dict[tuple[Submission, TaskId], str]:
         """The keys of the transactions for many that the journal holds, by whom they are for."""

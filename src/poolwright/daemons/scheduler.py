@@ -134,6 +134,7 @@ async def _lead(
         results_url=config.results_url,
         chain_now=clock.now,
         head_now=HeadsClock(heads).now,
+        confirmed=lambda: heads.current,
         is_wanted=lambda effect: mind.is_wanted(runner.state, effect),
     )
     runner: Runner[Pool, PoolEvent, Effect] = Runner(

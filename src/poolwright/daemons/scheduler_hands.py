@@ -22,7 +22,7 @@ from poolwright.daemons.sessions import lane_of
 from poolwright.daemons.submissions import priority_of
 from poolwright.poco.authorization import authorization_digest
 from poolwright.poco.errors import InvariantBroken, PoolwrightError, Unavailable
-from poolwright.poco.types import Address, Timestamp
+from poolwright.poco.types import Address, BlockStamp, Timestamp
 from poolwright.scheduler.effects import (
     Effect,
     Submission,
@@ -67,13 +67,14 @@ class SchedulerHands:
         results_url: str,
         chain_now: Callable[[], Timestamp],
         head_now: Callable[[], Timestamp],
+        confirmed: Callable[[], BlockStamp | None],
         is_wanted: Callable[[Effect], bool],
     ) -> None:
         """`chain_now` dates events, by the logs that the mind knows; `head_now` judges what is possible.
 
-        `is_wanted`: whether the mind still wants an effect (`Mind.is_wanted`).
+        `confirmed` is the newest block that counts; `is_wanted` tells whether the mind still wants an effect.
         """
-        self._batches = Batches(hub, hub_address, sender, head_now)
+        self._batches = Batches(hub, hub_address, sender, head_now, confirmed)
         self._mailboxes = mailboxes
         self._http = http
         self._results_url = results_url

@@ -7,6 +7,7 @@ dies, the loop is closed and nothing of it runs any more, as nothing of a killed
 from __future__ import annotations
 
 import asyncio
+import inspect
 from asyncio import events
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
@@ -46,8 +47,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return future
 
     def close(self) -> None:
-        """The process is dead."""
+        """The process is dead; what has not begun never will."""
         self._is_closed = True
+        for aio_task in self._aio_tasks:
+            work = aio_task.get_coro()
+            if inspect.iscoroutine(work) and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+                work.close()
 
     def watch(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run a coroutine beside everything else; what it breaks on breaks the simulation."""

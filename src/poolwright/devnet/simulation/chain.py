@@ -314,9 +314,11 @@ class Node:
     def task(self, task_id: TaskId) -> OnchainTask:
         return self.tasks([task_id])[0]
 
-    def tasks(self, task_ids: Sequence[TaskId]) -> list[OnchainTask]:
-        """Asked for at once, answered from one block."""
+    def tasks(self, task_ids: Sequence[TaskId], at: BlockStamp | None = None) -> list[OnchainTask]:
+        """Asked for at once, answered from one block: the given one, or the newest that the node has."""
         self.ask()
+        if at is not None:
+            return [self._chain.task_at(task_id, at.number) for task_id in task_ids]
         if self._chance.hits("rpc_stale"):
             number = len(self._chain.blocks) - self._chance.of("lag").randint(1, 3)
             return [self._chain.task_at(task_id, number) for task_id in task_ids]

@@ -21,7 +21,7 @@ from poolwright.poco.abi import decode_call, selector
 from poolwright.poco.errors import InvariantBroken
 from poolwright.poco.model import Call, Emitted, Poco
 from poolwright.poco.records import OnchainTask
-from poolwright.poco.types import TaskId, Wei
+from poolwright.poco.types import BlockStamp, TaskId, Wei
 
 GAS_USED: Final = 150_000
 """By each task of a call."""
@@ -57,7 +57,7 @@ def batches_of(
     """The batches of one life of the scheduler."""
     hub = cast("HubReader", _Hub(process.node))
     twin = cast("TxSender", _Sender(process, chain, chance, sender, loop))
-    return Batches(hub, chain.poco.hub, twin, process.now)
+    return Batches(hub, chain.poco.hub, twin, process.now, process.node.head)
 
 
 class _Hub:
@@ -66,8 +66,8 @@ class _Hub:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    async def tasks(self, task_ids: Sequence[TaskId]) -> list[OnchainTask]:
-        return self._node.tasks(task_ids)
+    async def tasks(self, task_ids: Sequence[TaskId], at: BlockStamp | None = None) -> list[OnchainTask]:
+        return self._node.tasks(task_ids, at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
