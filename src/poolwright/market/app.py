@@ -257,7 +257,7 @@ class _Pages:
         params = Params(_asked(request))
         market = self._market(params)
         typed = await self._logins.challenge(market.chain_id, params.address("address"))
-        return _json({"ok": True, "data": typed})
+        return Response(f'{{"ok":true,"data":{typed}}}', media_type="application/json")
 
     # --- what the watcher stored ----------------------------------------------------------------------------
 

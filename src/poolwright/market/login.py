@@ -11,6 +11,7 @@ one that a process gave is good at any of them; a single process keeps them in m
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -60,11 +61,12 @@ class Logins:
     def __init__(self, challenges: Challenges) -> None:
         self._challenges = challenges
 
-    async def challenge(self, chain_id: int, wallet: Address) -> dict[str, object]:
-        """New typed data for this wallet to sign."""
+    async def challenge(self, chain_id: int, wallet: Address) -> str:
+        """New typed data for this wallet to sign, as JSON."""
         text = PREFIX + secrets.token_hex(16)
         await self._challenges.give(Challenge(digest_of(chain_id, text), chain_id, wallet))
-        return typed_data(chain_id, text)
+        before, after = _around(chain_id)
+        return f"{before}{text}{after}"
 
     async def redeem(self, chain_id: int, header: str | None, by_contract: Verify = no_contract) -> Address:
         """The wallet that the header proves; its challenge is used up. Raises MarketRefusal, 403.
@@ -104,6 +106,13 @@ def digest_of(chain_id: int, challenge: str) -> Hash32:
 @lru_cache(maxsize=64)
 def _domain(chain_id: int) -> TypedDomain:
     return TypedDomain(name="iExec Gateway", version="1", chain_id=chain_id)
+
+
+@lru_cache(maxsize=64)
+def _around(chain_id: int) -> tuple[str, str]:
+    """The JSON of a chain's typed data, before and after the text, which needs no escaping."""
+    before, _, after = json.dumps(typed_data(chain_id, PREFIX)).partition(PREFIX)
+    return before, after
 
 
 def typed_data(chain_id: int, challenge: str) -> dict[str, object]:

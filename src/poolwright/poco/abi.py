@@ -20,9 +20,11 @@ from typing import Any, Final, Protocol
 
 from poolwright.poco.errors import InputError, PeerError
 from poolwright.poco.keccak import keccak
-from poolwright.poco.types import Address, Hash32
+from poolwright.poco.types import Address, FixedBytes, Hash32
 
 _WORD: Final = 32
+_ONE_WORD: Final[dict[tuple[str, ...], type[FixedBytes]]] = {("address",): Address, ("bytes32",): Hash32}
+"""Arguments of most questions to the hub: one value, which is right because of its class."""
 
 
 def encode(types: Sequence[str], values: Sequence[object]) -> bytes:
@@ -56,6 +58,8 @@ def selector(signature: str) -> bytes:
 
 def encode_call(signature: str, *values: object) -> bytes:
     """Call data of a function. Raises InputError as `encode`."""
+    if len(values) == 1 and type(values[0]) is _ONE_WORD.get(argument_types(signature)):
+        return selector(signature) + bytes(values[0]).rjust(_WORD, b"\0")
     return selector(signature) + _arguments_of(signature).encode(values, signature.partition("(")[0])
 
 

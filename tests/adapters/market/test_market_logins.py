@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Challe
 
 
 async def header(challenges: Challenges, *, chain_id: int = 1, key: bytes = KEY) -> str:
-    typed = await Logins(challenges).challenge(chain_id, WALLET)
+    typed = json.loads(await Logins(challenges).challenge(chain_id, WALLET))
     message = typed["message"]
     assert isinstance(message, dict)
     digest = digest_of(chain_id, message["challenge"])
