@@ -185,8 +185,9 @@ class Shown:
             )
         )
         self._health = lambda: worker_health(
-            config=config,
+            workerpool=config.workerpool,
             wallet=wallet.address,
+            slots=config.slots,
             head=heads.current,
             troubles=(heads.trouble, self.metrics.store_trouble, sender.price_trouble),
             engine=engine,
@@ -201,8 +202,9 @@ class Shown:
 
 def worker_health(
     *,
-    config: WorkerConfig,
+    workerpool: Address,
     wallet: Address,
+    slots: int,
     head: BlockStamp | None,
     troubles: Iterable[object],
     engine: EngineWatch,
@@ -220,13 +222,13 @@ def worker_health(
         "status": "degraded" if trouble else "ok",
         "trouble": trouble or None,
         "version": __version__,
-        "workerpool": str(config.workerpool),
+        "workerpool": str(workerpool),
         "wallet": str(wallet),
         "engine": None if engine.facts is None else engine.facts.version,
         "endpoints": {host: why or "ok" for host, why in endpoints.items()},
         "block": None if head is None else head.number,
         "chainTime": None if head is None else head.timestamp,
-        "slots": config.slots,
+        "slots": slots,
         "tasks": {str(task): attempt.stage.value for task, attempt in attempts.by_task.items()},
         "stoppedTasks": {str(task): why for task, why in stopped.items()},
         "inFlight": dict(in_flight),

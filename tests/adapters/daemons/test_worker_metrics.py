@@ -17,7 +17,6 @@ from prometheus_client.parser import text_string_to_metric_families
 import factories as f
 from poolwright.chain.logs import LogBatch
 from poolwright.compute.fake import FakeEngine, FakeHost
-from poolwright.daemons.config import worker_config
 from poolwright.daemons.doors import http_server
 from poolwright.daemons.engine_watch import EngineWatch
 from poolwright.daemons.worker_metrics import Purse, Shown, WorkerMetrics, WorkerSights, worker_health
@@ -51,20 +50,11 @@ class Worker:
         return {family.name: family for family in families if not family.name.endswith("_created")}
 
     def health(self, *, is_connected: bool = True, troubles: tuple[object, ...] = ()) -> dict[str, Any]:
-        config = worker_config(
-            {
-                "IEXEC_BLOCKCHAIN_NODE_ADDRESS": "http://127.0.0.1:9",
-                "IEXEC_CHAIN_ID": "1",
-                "IEXEC_HUB_ADDRESS": str(f.address("hub")),
-                "POOL_ADDRESS": str(f.address("pool")),
-                "IEXEC_WORKER_WALLET_PATH": "/nowhere",
-                "IEXEC_CORE_URL": "http://127.0.0.1:9",
-            }
-        )
         return dict(
             worker_health(
-                config=config,
+                workerpool=f.address("pool"),
                 wallet=WORKER,
+                slots=3,
                 head=HEAD,
                 troubles=troubles,
                 engine=self.watch,
