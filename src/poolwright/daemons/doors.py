@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -33,7 +33,7 @@ class Doors:
         await self.behind(scope, receive, send)
 
 
-def watch_routes(health: Health, metrics: Callable[[], bytes]) -> list[Route]:
+def watch_routes(health: Health, metrics: Callable[[], Awaitable[bytes]]) -> list[Route]:
     """For whoever watches a daemon: `/health` is 503 while it does not do its work."""
 
     async def show_health(_: Request) -> Response:
@@ -41,7 +41,7 @@ def watch_routes(health: Health, metrics: Callable[[], bytes]) -> list[Route]:
         return JSONResponse(report, 200 if report["status"] == "ok" else 503)
 
     async def show_metrics(_: Request) -> Response:
-        return Response(metrics(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await metrics(), media_type=CONTENT_TYPE_LATEST)
 
     async def show_version(_: Request) -> Response:
         return PlainTextResponse(__version__)

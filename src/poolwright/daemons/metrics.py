@@ -45,7 +45,7 @@ class Metrics(Observer):
         self.store_trouble: str | None = None
         """Why the store refused the last commit; None when it took it."""
 
-    def text(self) -> bytes:
+    async def text(self) -> bytes:
         """All numbers in the text format of Prometheus."""
         return generate_latest(self.registry)
 

@@ -7,6 +7,7 @@ Nothing has to be configured for that, and nothing is remembered: whoever holds 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
@@ -58,7 +59,7 @@ class OperatorApi:
 
     async def workers(self, _: Request) -> Response:
         """All workers that ever connected, and the operator's word on wallets."""
-        return JSONResponse(view.workers_model(self._pool()))
+        return await asyncio.to_thread(lambda: JSONResponse(view.workers_model(self._pool())))
 
     async def say(self, request: Request) -> Response:
         """Drain, resume, allow or bar one worker, or name its owner; the answer is how it stands then."""

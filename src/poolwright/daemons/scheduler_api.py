@@ -5,8 +5,9 @@ Errors are `{code, message, details}`; the message says what was expected, what 
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -22,9 +23,9 @@ from poolwright.daemons.doors import Health, watch_routes
 from poolwright.daemons.operator_api import OperatorApi
 from poolwright.daemons.sessions import Sessions
 from poolwright.poco.errors import InputError, PeerError, PoolwrightError
-from poolwright.poco.types import Address, Hash32, TaskId, Timestamp, WorkerAddress
+from poolwright.poco.types import Address, DealId, Hash32, TaskId, Timestamp, WorkerAddress
 from poolwright.scheduler import view
-from poolwright.scheduler.pool import Pool
+from poolwright.scheduler.pool import Pool, tasks_of_deal
 from poolwright.scheduler.standing import is_admitted
 from poolwright.scheduler.task import Task
 from poolwright.serving.bodies import read_bounded
@@ -59,7 +60,10 @@ T = TypeVar("T")
 
 
 class SchedulerApi:
-    """Routes over the pool's state; `token_key` authenticates challenges and tokens (32 bytes)."""
+    """Routes over the pool's state; `token_key` authenticates challenges and tokens (32 bytes).
+
+    Answers about the whole of a large pool take long to write: that is done on a thread, of frozen values.
+    """
 
     def __init__(
         self,
@@ -71,7 +75,7 @@ class SchedulerApi:
         chain_id: int,
         workerpool: Address,
         operator: OperatorApi,
-        metrics: Callable[[], bytes],
+        metrics: Callable[[], Awaitable[bytes]],
         health: Health,
     ) -> None:
         self._pool = pool
@@ -104,7 +108,7 @@ class SchedulerApi:
         )
 
     async def pool(self, _: Request) -> Response:
-        return JSONResponse(view.pool_model(self._pool()))
+        return await asyncio.to_thread(lambda: JSONResponse(view.pool_model(self._pool())))
 
     async def task(self, request: Request) -> Response:
         return JSONResponse(view.task_model(self._known_task(request), iso_date))
@@ -149,9 +153,10 @@ class SchedulerApi:
         return Response(status_code=204)
 
     async def deal_tasks(self, request: Request) -> Response:
-        deal_id = Hash32.parse(request.path_params["deal_id"])
-        found = [t for t in self._pool().tasks.values() if t.deal.deal_id == deal_id]
-        return JSONResponse({"tasks": [view.task_model(task, iso_date) for task in found]})
+        found = tasks_of_deal(self._pool(), DealId(Hash32.parse(request.path_params["deal_id"])))
+        return await asyncio.to_thread(
+            lambda: JSONResponse({"tasks": [view.task_model(task, iso_date) for task in found]})
+        )
 
     async def challenge(self, request: Request) -> Response:
         worker = self._known(Address.parse(request.query_params.get("walletAddress", "")))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from prometheus_client.core import Metric
@@ -14,9 +15,11 @@ from poolwright.daemons.sessions import Sessions
 from poolwright.poco.types import BlockStamp
 from poolwright.scheduler.pool import Pool
 from poolwright.scheduler.standing import HoldCode, notice
-from poolwright.scheduler.task import Phase
+from poolwright.scheduler.task import Phase, Task
 from poolwright.wire.statuses import ReplicateStatus
 
+COUNTED_AT_ONCE: Final = 2_000
+"""Tasks that are counted before others may work: some milliseconds."""
 _SLOW: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 300.0, 3600.0)
 
 
@@ -42,6 +45,16 @@ class Sights:
     followed: Callable[[], BlockStamp | None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """How many of the pool's tasks stand in each phase, and how many replicates at each status."""
+
+    phases: dict[str, int] = field(default_factory=lambda: dict.fromkeys((each.value for each in Phase), 0))
+    statuses: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys((each.value for each in ReplicateStatus), 0)
+    )
+
+
 class SchedulerMetrics(Metrics):
     """Counts what the scheduler's runner, journal and sessions do."""
 
@@ -53,9 +66,19 @@ class SchedulerMetrics(Metrics):
             "dispatch_seconds", "From a durable assignment to its message on the worker's connection", FAST
         )
 
+        self._sights: Sights | None = None
+        self._census = Census()
+
     def look_at(self, sights: Sights) -> None:
         """From now on tell what these see, too."""
-        self.look_up(lambda: _seen(sights))
+        self._sights = sights
+        self.look_up(lambda: _seen(sights, self._census))
+
+    async def text(self) -> bytes:
+        """All numbers; tasks are counted a part at a time, and all as they were at one moment."""
+        if self._sights is not None:
+            self._census = await _counted(tuple(self._sights.pool().tasks.values()))
+        return await super().text()
 
     def stepped(self, event_kind: str, *, effects: int, is_ignored: bool) -> None:
         super().stepped(event_kind, effects=effects, is_ignored=is_ignored)
@@ -71,27 +94,29 @@ class SchedulerMetrics(Metrics):
         self._dispatch.observe(seconds)
 
 
-def _seen(sights: Sights) -> Iterable[Metric]:
+async def _counted(tasks: Sequence[Task]) -> Census:
+    """How many tasks and replicates stand where."""
+    census = Census()
+    for start in range(0, len(tasks), COUNTED_AT_ONCE):
+        for task in tasks[start : start + COUNTED_AT_ONCE]:
+            census.phases[task.phase] += 1
+            for replicate in task.replicates:
+                census.statuses[replicate.status] += 1
+        await asyncio.sleep(0)  # others may work
+    return census
+
+
+def _seen(sights: Sights, census: Census) -> Iterable[Metric]:
     pool = sights.pool()
-    yield from _of_tasks(pool)
+    yield labelled("tasks", "Tasks that are kept, by phase", "phase", census.phases)
+    yield labelled("replicates", "Replicates of tasks that are kept, by status", "status", census.statuses)
+    yield gauge("tasks_waiting_for_worker", "Tasks in the line for a worker", len(pool.supply.needy))
     yield from _of_workers(pool, sights.sessions)
     yield gauge("tasks_stopped", "Tasks that a bug of ours has stopped", sights.stopped())
     yield from of_work(sights.in_flight(), sights.waiting(), sights.transactions())
     yield gauge("fees_held", "1 while transactions wait for a limit on fees", sights.fees_held())
     yield from of_money(*sights.money())
     yield from of_chain(sights.head(), sights.followed())
-
-
-def _of_tasks(pool: Pool) -> Iterable[Metric]:
-    phases = dict.fromkeys((phase.value for phase in Phase), 0)
-    statuses = dict.fromkeys((status.value for status in ReplicateStatus), 0)
-    for task in pool.tasks.values():
-        phases[task.phase] += 1
-        for replicate in task.replicates:
-            statuses[replicate.status] += 1
-    yield labelled("tasks", "Tasks that are kept, by phase", "phase", phases)
-    yield labelled("replicates", "Replicates of tasks that are kept, by status", "status", statuses)
-    yield gauge("tasks_waiting_for_worker", "Tasks in the line for a worker", len(pool.supply.needy))
 
 
 def _of_workers(pool: Pool, sessions: Sessions) -> Iterable[Metric]:

@@ -207,6 +207,16 @@ def next_deadline(pool: Pool) -> Timestamp | None:
     return deadline if release is None or (deadline is not None and deadline < release) else release
 
 
+def tasks_of_deal(pool: Pool, deal_id: DealId) -> list[Task]:
+    """Those of a deal's tasks that are kept, in the order of the bag."""
+    terms = pool.deals.get(deal_id)
+    if terms is None:
+        return []
+    bag = range(terms.bot_first, terms.bot_first + terms.bot_size)
+    found = [pool.tasks.get(ids.task_id(deal_id, index)) for index in bag]
+    return [task for task in found if task is not None]
+
+
 def restored(
     now: Timestamp,
     known: Iterable[Task],

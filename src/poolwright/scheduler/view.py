@@ -110,7 +110,8 @@ def worker_model(worker: Worker, owner: str | None) -> Json:
 
 
 def _worker_models(pool: Pool) -> list[Json]:
-    return [worker_model(worker, pool.owners.get(address)) for address, worker in pool.workers.items()]
+    workers = tuple(pool.workers.values())  # at once: others may change the pool meanwhile
+    return [worker_model(worker, pool.owners.get(worker.address)) for worker in workers]
 
 
 def workers_model(pool: Pool) -> Json:
@@ -120,15 +121,15 @@ def workers_model(pool: Pool) -> Json:
         "workers": _worker_models(pool),
         "allowList": sorted(str(wallet) for wallet in pool.rules.allowed),
         "minVersion": pool.rules.min_version,
-        "words": {str(wallet): is_allowed for wallet, is_allowed in pool.words.items()},
-        "owners": {str(wallet): owner for wallet, owner in pool.owners.items()},
+        "words": {str(wallet): is_allowed for wallet, is_allowed in dict(pool.words).items()},
+        "owners": {str(wallet): owner for wallet, owner in dict(pool.owners).items()},
     }
 
 
 def pool_model(pool: Pool) -> Json:
     """The pool in numbers, and its workers."""
     phases = dict.fromkeys(Phase, 0)
-    for task in pool.tasks.values():
+    for task in tuple(pool.tasks.values()):
         phases[task.phase] += 1
     return {
         "chainTime": pool.now,

@@ -104,7 +104,9 @@ async def test_transactions_are_counted_with_gas_and_fees_as_they_become_durable
     await journal.put(record("a"), record("b"))
     await journal.put(record("a", max_fee=2))
     await journal.put(record("a", phase=TxPhase.MINED), record("b", phase=TxPhase.REVERTED))
-    families = {family.name: family for family in text_string_to_metric_families(metrics.text().decode())}
+    families = {
+        family.name: family for family in text_string_to_metric_families((await metrics.text()).decode())
+    }
 
     outcomes = {"sent": 2, "replaced": 1, "mined": 1, "reverted": 1}
     assert {name: value(families, "poolwright_transactions", outcome=name) for name in outcomes} == outcomes

@@ -45,8 +45,8 @@ class Worker:
     attempts: Attempts = field(default_factory=Attempts)
     purse: Purse = field(default_factory=lambda: Purse(WORKER))
 
-    def numbers(self) -> dict[str, Metric]:
-        families = text_string_to_metric_families(self.metrics.text().decode())
+    async def numbers(self) -> dict[str, Metric]:
+        families = text_string_to_metric_families((await self.metrics.text()).decode())
         return {family.name: family for family in families if not family.name.endswith("_created")}
 
     def health(self, *, is_connected: bool = True, troubles: tuple[object, ...] = ()) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def money(kind: type[events.Reward | events.Seize], owner: Address, amount: int)
 async def test_every_number_is_in_the_docs_and_nothing_else_is(worker: Worker) -> None:
     named = {name.removesuffix("_total") for name in re.findall(r"poolwright_\w+", SECTION)}
 
-    assert named == set(worker.numbers())
+    assert named == set(await worker.numbers())
 
 
 async def test_what_the_worker_does_is_seen_in_its_numbers(worker: Worker) -> None:
@@ -140,7 +140,7 @@ async def test_what_the_worker_does_is_seen_in_its_numbers(worker: Worker) -> No
     )
     worker.purse.count(LogBatch(upto=HEAD, logs=logs))
 
-    seen = worker.numbers()
+    seen = await worker.numbers()
 
     assert value(seen, "poolwright_attempts", stage="FETCHING") == 1
     assert value(seen, "poolwright_attempts", stage="COMPUTING") == 0
@@ -155,13 +155,13 @@ async def test_what_the_worker_does_is_seen_in_its_numbers(worker: Worker) -> No
 
 
 async def test_engine_that_is_away_shows_in_the_numbers_and_in_the_health(worker: Worker) -> None:
-    assert value(worker.numbers(), "poolwright_engine_up") == 1
+    assert value(await worker.numbers(), "poolwright_engine_up") == 1
     assert worker.health()["status"] == "ok"
 
     worker.host.go_down()
     await worker.watch.look()
 
-    assert value(worker.numbers(), "poolwright_engine_up") == 0
+    assert value(await worker.numbers(), "poolwright_engine_up") == 0
     told = worker.health()
     assert told["status"] == "degraded"
     assert "start it" in told["trouble"]

@@ -285,6 +285,19 @@ def test_a_forgotten_task_gives_back_the_slot_that_its_worker_never_gave_back() 
     assert pool.workers[ALICE].free_slots == 1
 
 
+def test_a_deals_tasks_are_found_in_the_order_of_the_bag_as_long_as_they_are_kept() -> None:
+    pool = Pool(kept_ended=1)
+    bag, other = f.deal_terms("bag", bot_first=3, bot_size=3), f.deal_terms("other")
+    tell(pool, f.deal_matched(other), f.deal_matched(bag))
+    assert [task.index for task in pools.tasks_of_deal(pool, bag.deal_id)] == [3, 4, 5]
+
+    for index in (4, 3):
+        tell(pool, f.initialized(f.task_of(bag, index)), f.claimed(f.task_of(bag, index)))
+
+    assert [task.index for task in pools.tasks_of_deal(pool, bag.deal_id)] == [3, 5]
+    assert pools.tasks_of_deal(pool, f.deal_terms("unknown").deal_id) == []
+
+
 def test_nothing_piles_up_in_the_lines_while_tasks_come_and_go() -> None:
     pool = Pool(kept_ended=1)
     tell(pool, f.connected())
