@@ -36,10 +36,10 @@ from tests.factories import TO_COMPUTED
 
 from bench.harness import Figure, bench
 from poolwright.chain.wallet import Wallet
+from poolwright.daemons.doors import http_server
 from poolwright.daemons.mailbox import Mailboxes
 from poolwright.daemons.operator_api import OperatorApi
 from poolwright.daemons.runner import Runner
-from poolwright.daemons.scheduler import http_server
 from poolwright.daemons.scheduler_api import SchedulerApi
 from poolwright.daemons.scheduler_hands import LANES, TX_LANE, instruction_of
 from poolwright.daemons.scheduler_mind import SchedulerMind
@@ -162,6 +162,10 @@ def _deal(number: int, tasks: int) -> list[events.PoolEvent]:
     return [events.ChainDealMatched(at=at, terms=terms, ref=ref), *starts]
 
 
+async def _no_metrics() -> bytes:
+    return b""
+
+
 async def _run_scheduler(folder: Path, deals: int) -> None:
     """Serve until SIGTERM; the first line on standard output is the URL."""
     listener = listen("127.0.0.1", 0, setting="port")
@@ -201,7 +205,7 @@ async def _run_scheduler(folder: Path, deals: int) -> None:
         chain_id=1,
         workerpool=POOL,
         operator=operator,
-        metrics=lambda: b"",
+        metrics=_no_metrics,
         health=lambda: {"status": "ok"},
     )
     print(url_of(listener), flush=True)

@@ -48,6 +48,7 @@ from poolwright.poco.types import BlockStamp, Hash32, Timestamp
 from poolwright.scheduler.effects import Effect, TellWorker
 from poolwright.scheduler.events import ChainDealMatched, OperatorSetRules, PoolEvent
 from poolwright.scheduler.pool import Pool
+from poolwright.serving.garbage import keep_what_is_loaded
 from poolwright.serving.http import listen, url_of
 from poolwright.serving.logs import log_json
 from poolwright.store.port import Store
@@ -142,6 +143,7 @@ async def _lead(
     )
     await runner.start(known)
     stack.push_async_callback(runner.stop)
+    keep_what_is_loaded()
     if runner.state.rules != config.rules:
         await runner.put(OperatorSetRules(at=clock.now(), rules=config.rules))
     sessions = Sessions(
