@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -36,7 +36,8 @@ class HeldChallenges:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._until: OrderedDict[Challenge, float] = OrderedDict()
-        self._of_wallet: dict[Address, deque[Challenge]] = {}
+        self._of_wallet: dict[Address, dict[Challenge, None]] = {}
+        """The oldest of each first."""
 
     def __len__(self) -> int:
         return len(self._until)
@@ -46,10 +47,10 @@ class HeldChallenges:
         while self._until and next(iter(self._until.values())) <= now:
             self._drop(next(iter(self._until)))
         self._until[challenge] = now + GOOD_SECONDS
-        mine = self._of_wallet.setdefault(challenge.wallet, deque())
-        mine.append(challenge)
+        mine = self._of_wallet.setdefault(challenge.wallet, {})
+        mine[challenge] = None
         if len(mine) > MOST_OF_WALLET:
-            self._drop(mine[0])
+            self._drop(next(iter(mine)))
         if len(self._until) > MOST_OPEN:
             self._drop(next(iter(self._until)))
 
@@ -63,7 +64,7 @@ class HeldChallenges:
     def _drop(self, challenge: Challenge) -> None:
         del self._until[challenge]
         mine = self._of_wallet[challenge.wallet]
-        mine.remove(challenge)
+        del mine[challenge]
         if not mine:
             del self._of_wallet[challenge.wallet]
 
