@@ -1,4 +1,4 @@
-"""A worker from its start to its end on a real chain: without its engine, without a scheduler, and watched."""
+"""A worker from its start to its end on a real chain: without its engine, without scheduler, and watched."""
 
 from __future__ import annotations
 
