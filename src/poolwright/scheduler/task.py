@@ -40,6 +40,7 @@ from poolwright.scheduler.task_reports import ON_THE_WAY, reported, upload_missi
 from poolwright.scheduler.task_state import (
     ACTIVE,
     COMPUTING,
+    ENDED,
     REVEALING,
     ChainFact,
     Deadline,
@@ -74,6 +75,7 @@ from poolwright.wire.statuses import Mover
 __all__ = [
     "ChainFact",
     "ChainFactEvent",
+    "ENDED",
     "Deadline",
     "InFlight",
     "MAX_TRIES",
@@ -203,7 +205,7 @@ def needs_worker(task: Task, now: Timestamp) -> bool:
     The contract looks for consensus only right after a contribution, in that contribution's group. So a group
     that a reopen leaves heavy enough has not won: with nobody at work somebody must contribute once more.
     """
-    if task.phase is not ACTIVE or now >= task.contribution_deadline:
+    if task.phase is not ACTIVE or task.is_over or now >= task.contribution_deadline:
         return False
     groups: dict[Hash32, int] = {}
     expected: list[int] = []
