@@ -60,7 +60,10 @@ def test_a_command_runs_in_its_environment_and_its_exit_code_comes_back(
     version = server.spawn(["--version"], environment=os.environ, folder=tmp_path / "new", log=log)
     assert exit_code(version) == 0
     wrong = server.spawn(
-        ["scheduler", "run"], environment={"IEXEC_BLOCKCHAIN_NODE_ADDRESS": "nowhere"}, folder=tmp_path, log=log
+        ["scheduler", "run"],
+        environment={"IEXEC_BLOCKCHAIN_NODE_ADDRESS": "nowhere"},
+        folder=tmp_path,
+        log=log,
     )
     assert exit_code(wrong) == 2
     assert log.read_text().startswith(f"poolwright {__version__}\nerror: ")
