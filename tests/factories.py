@@ -132,8 +132,12 @@ def deal_matched(deal: events.DealTerms, at: int = START, block: int = 1) -> eve
     return events.ChainDealMatched(at=Timestamp(at), terms=deal, ref=chain_ref(block))
 
 
-def initialized(task_id: TaskId, at: int = START + 1, block: int = 2) -> events.ChainTaskInitialized:
-    return events.ChainTaskInitialized(at=Timestamp(at), task_id=task_id, ref=chain_ref(block))
+def initialized(
+    task_id: TaskId, at: int = START + 1, block: int = 2, *, is_over: bool = False
+) -> events.ChainTaskInitialized:
+    return events.ChainTaskInitialized(
+        at=Timestamp(at), task_id=task_id, ref=chain_ref(block), is_over=is_over
+    )
 
 
 def contributed(

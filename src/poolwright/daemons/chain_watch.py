@@ -20,6 +20,7 @@ from poolwright.daemons.oddities import oddities
 from poolwright.poco import consensus, events, ids
 from poolwright.poco.deadlines import reveal_deadline
 from poolwright.poco.errors import PoolwrightError
+from poolwright.poco.records import TaskStatus
 from poolwright.poco.types import (
     Address,
     BlockStamp,
@@ -53,6 +54,8 @@ T = TypeVar("T")
 
 CURSOR_MARK: Final = "chain-cursor"
 """Mark of the scheduler's store: the block up to which the chain's logs are in it."""
+OLD_BLOCKS: Final = 10
+"""Behind the newest confirmed block, from when on a task's log is old; one that is new costs no question."""
 TOPICS: Final[tuple[Hash32, ...]] = tuple(
     events.TOPICS[kind]
     for kind in (
@@ -86,7 +89,8 @@ class ChainWatch:
 
     `was_told` says whether a task was ever known. A deal that is read once more (`resync`) after the pool has
     forgotten its tasks is no news: it would open them again. `owner` is whose rewards and losses are counted.
-    `pause` gives the seconds before the nth question for what could not be read.
+    `pause` gives the seconds before the nth question for what could not be read. At `head`, the newest
+    confirmed block, it is asked whether a task whose log is old has ended since: nobody need begin with it.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class ChainWatch:
         was_told: Callable[[TaskId], Awaitable[bool]] = never,
         owner: Address | None = None,
         pause: Callable[[int], float] = lambda attempt: back_off(attempt, 0.5),
+        head: Callable[[], BlockStamp | None] = lambda: None,
     ) -> None:
         self._hub = hub
         self._workerpool = workerpool
@@ -104,6 +109,7 @@ class ChainWatch:
         self._was_told = was_told
         self._owner = owner
         self._pause = pause
+        self._head = head
         self.earned = 0
         """nRLC that the owner was rewarded with for tasks of this pool, in the logs read so far."""
         self.seized = 0
@@ -172,7 +178,8 @@ class ChainWatch:
         contribution = at_once.get((ref.tx_hash, task_id))
         match event:
             case events.TaskInitialize():
-                return ChainTaskInitialized(at=at, task_id=task_id, ref=ref)
+                is_over = await self._is_over(task_id, block)
+                return ChainTaskInitialized(at=at, task_id=task_id, ref=ref, is_over=is_over)
             case events.TaskFinalize(results=results) if contribution is not None:
                 return ChainTaskContributedAndFinalized(
                     at=at,
@@ -214,6 +221,14 @@ class ChainWatch:
                 return ChainTaskClaimed(at=at, task_id=task_id, ref=ref)
             case _:
                 return None
+
+    async def _is_over(self, task_id: TaskId, block: BlockStamp) -> bool:
+        """Whether a task that was initialized in an old block has ended by now."""
+        head = self._head()
+        if head is None or head.number - block.number < OLD_BLOCKS:
+            return False
+        task = await self._patiently(lambda at: self._hub.task(task_id, at=at), head)
+        return task.status in (TaskStatus.COMPLETED, TaskStatus.FAILED)
 
     async def _weight(self, worker: Address, block: BlockStamp) -> int:
         return consensus.weight(await self._patiently(lambda at: self._hub.score(worker, at=at), block))

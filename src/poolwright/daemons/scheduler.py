@@ -186,6 +186,7 @@ async def _lead(
         lambda task_id: runner.state.tasks.get(task_id),
         lambda task_id: was_told(store, task_id),
         owner=wallet.address,
+        head=lambda: heads.current,
     )
     metrics.look_at(
         Sights(

@@ -70,11 +70,12 @@ class ChainDealMatched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainTaskInitialized:
-    """`TaskInitialize`."""
+    """`TaskInitialize`. `is_over`: the log was read so late that the chain has ended the task since."""
 
     at: Timestamp
     task_id: TaskId
     ref: ChainRef
+    is_over: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

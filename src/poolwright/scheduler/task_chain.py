@@ -118,7 +118,7 @@ def _fact_of(event: ChainFactEvent) -> ChainFact:
 
 
 def _initialized(task: Task, event: ChainTaskInitialized) -> Step:
-    return _on_phase(task, event, _settled(task, Submission.INITIALIZE, phase=ACTIVE))
+    return _on_phase(task, event, _settled(task, Submission.INITIALIZE, phase=ACTIVE, is_over=event.is_over))
 
 
 def _contributed(task: Task, event: ChainTaskContributed) -> Step:

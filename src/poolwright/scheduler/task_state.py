@@ -98,6 +98,8 @@ class Task:
     index: int
     deal: DealTerms
     phase: Phase = Phase.RECEIVED
+    is_over: bool = False
+    """The chain has ended it, and the log of that is still to be read: nobody is to begin with it."""
     consensus: Hash32 | None = None
     reveal_deadline: Timestamp | None = None
     replicates: tuple[Replicate, ...] = ()

@@ -59,6 +59,8 @@ def waits(pool: Pool, task: Task, *, dated: Dated = str, stopped: str | None = N
 def _by_phase(pool: Pool, task: Task, dated: Dated) -> list[Wait]:
     if task.has_passed(Deadline.FINAL, pool.now):
         return []  # the claim is on its way
+    if task.is_over:
+        return [Wait(what="chain", text="the chain has ended it, and the log of that is still to be read")]
     match task.phase:
         case Phase.REVEALING:
             return [*_reveals(pool, task), *_result(pool, task, dated)]

@@ -23,11 +23,19 @@ from factories import (
 from hub_twin import HubTwin
 from poolwright.chain.logs import LogBatch
 from poolwright.chain.reads import DealDetails
-from poolwright.daemons.chain_watch import TOPICS, ChainWatch
+from poolwright.daemons.chain_watch import OLD_BLOCKS, TOPICS, ChainWatch
 from poolwright.poco import events
 from poolwright.poco.errors import PeerError, Unavailable
 from poolwright.poco.events import HubEvent, Log, encode_event
-from poolwright.poco.records import NO_DEAL, AppInfo, Category, Resource, WorkerpoolInfo
+from poolwright.poco.records import (
+    NO_DEAL,
+    NO_TASK,
+    AppInfo,
+    Category,
+    Resource,
+    TaskStatus,
+    WorkerpoolInfo,
+)
 from poolwright.poco.tags import Tag
 from poolwright.poco.types import (
     Address,
@@ -261,6 +269,31 @@ async def test_the_same_logs_of_several_transactions_in_one_block_are_facts_of_t
         ChainTaskRevealed,
         ChainTaskFinalized,
     ]
+
+
+@pytest.mark.parametrize(
+    ("status", "blocks_since", "is_over"),
+    [
+        (TaskStatus.ACTIVE, 1_000, False),
+        (TaskStatus.REVEALING, 1_000, False),
+        (TaskStatus.COMPLETED, 1_000, True),
+        (TaskStatus.FAILED, OLD_BLOCKS, True),
+        (TaskStatus.COMPLETED, OLD_BLOCKS - 1, False),
+    ],
+)
+async def test_of_an_old_task_it_is_asked_at_the_head_whether_it_has_ended(
+    status: TaskStatus, blocks_since: int, is_over: bool
+) -> None:
+    """As after a store was lost: its log is to be read, and meanwhile nobody need begin with it."""
+    hub = HubTwin(tasks={TASK: replace(NO_TASK, status=status)})
+    head = replace(BLOCK, number=BlockNumber(BLOCK.number + blocks_since))
+    known = {TASK: active_task()}
+    late = ChainWatch(hub, POOL, known.get, head=lambda: head)  # type: ignore[arg-type]  # a twin
+
+    facts = await late.facts(batch(events.TaskInitialize(task_id=TASK, workerpool=POOL)))
+
+    assert facts == [ChainTaskInitialized(at=BLOCK.timestamp, task_id=TASK, ref=REF, is_over=is_over)]
+    assert hub.asked_at == ([head] if blocks_since >= OLD_BLOCKS else [])
 
 
 async def test_task_of_a_deal_in_the_same_batch_is_known() -> None:

@@ -285,6 +285,20 @@ def test_a_forgotten_task_gives_back_the_slot_that_its_worker_never_gave_back() 
     assert pool.workers[ALICE].free_slots == 1
 
 
+def test_nobody_begins_with_a_task_that_ended_long_ago_while_its_past_is_read() -> None:
+    pool, past, present = Pool(), f.deal_terms("past"), f.deal_terms("present")
+    tell(pool, f.connected(slots=2), f.deal_matched(past), f.deal_matched(present))
+
+    effects = tell(pool, f.initialized(f.task_of(past), is_over=True), f.initialized(f.task_of(present)))
+    told = [effect.task_id for effect in effects if isinstance(effect, TellWorkerStart)]
+    assert told == [f.task_of(present)]
+    invariants.check(pool)
+
+    tell(pool, f.contributed_and_finalized(f.task_of(past), BOB))
+    assert pool.tasks[f.task_of(past)].phase == "COMPLETED"
+    invariants.check(pool)
+
+
 def test_a_deals_tasks_are_found_in_the_order_of_the_bag_as_long_as_they_are_kept() -> None:
     pool = Pool(kept_ended=1)
     bag, other = f.deal_terms("bag", bot_first=3, bot_size=3), f.deal_terms("other")

@@ -136,3 +136,9 @@ def test_an_ended_task_waits_for_nothing_and_a_stopped_one_for_repair() -> None:
 
     assert whats(waits(Pool(), task)) == ["nothing"]
     assert whats(waits(Pool(), task, stopped="phase without its log")) == ["repair"]
+
+
+def test_a_task_that_ended_while_nobody_read_waits_for_its_own_past() -> None:
+    [wait] = after(f.connected(), f.initialized(TASK, is_over=True))
+
+    assert (wait.what, wait.until) == ("chain", None)
