@@ -1,6 +1,7 @@
 """Simulated seconds per second of a pool of 50 workers, on one core. Floor: the same without any deal.
 
-Two hours of 20 deals, some 50 tasks; a pool without deals still has its blocks, heads and clocks.
+Two hours of 12 deals and what the market makes of their orders, some 50 tasks; a pool without deals still has
+its blocks, heads, clocks and an empty market.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from poolwright.devnet.simulation.world import Size
 
 GOAL_PER_SECOND = 10_000
 WORKERS = 50
-DEALS = 20
+DEALS = 12
 DEAL_SECONDS = 7200
 SEED = 3
 """One with faults of many kinds."""
