@@ -40,6 +40,7 @@ from poolwright.poco.types import (
 )
 from poolwright.scheduler import events, pool
 from poolwright.scheduler.effects import TellWorkerStart
+from poolwright.serving.garbage import keep_what_is_loaded
 from poolwright.wire.messages import Capacity, Details
 from poolwright.wire.statuses import ReplicateStatus
 
@@ -256,6 +257,7 @@ def _bytes_a_task() -> float:
 def pool_step() -> Iterator[Figure]:
     """Events per second of `pool.step` in a large busy pool, and the memory that a live task takes."""
     load = Load(WORKERS, TASKS)
+    keep_what_is_loaded()  # as the scheduler does
     task_ids = list(load.lives)
     rate, floor = 0.0, 0.0
     for _ in range(ROUNDS):
