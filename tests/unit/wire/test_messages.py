@@ -61,6 +61,7 @@ SCHEDULER_EVENTS = [
     events.OperatorDrainedWorker(at=AT, worker=f.ALICE, reason="new disk"),
     events.OperatorResumedWorker(at=AT, worker=f.ALICE),
     events.OperatorAllowedWorker(at=AT, worker=f.ALICE, is_allowed=False),
+    events.OperatorNamedOwner(at=AT, worker=f.ALICE, owner="a house"),
     f.tick(f.START),
 ]
 SCHEDULER_EFFECTS = [
