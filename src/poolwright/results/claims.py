@@ -3,9 +3,10 @@
     unsettled/<final deadline>-<task id>/<cid>   this file came for this task; its end is not known yet
     shared/<cid>                                 this file came for several tasks, or for none: it stays
 
-A claim is written before its file and taken away after it, so that no file of a task is ever unknown. Files
-are shared by their content, and who came second for the same bytes says so; such a file is never removed,
-whatever becomes of its tasks.
+A claim is written after its file and taken away before it, so it stands only while the file does. Files are
+shared by their content, and who comes for bytes that are here without a claim of its own says so; such a
+file is never removed, whatever becomes of its tasks. So a process that is killed in between leaves a file
+behind at the worst, and never takes one from a task.
 """
 
 from __future__ import annotations
@@ -45,30 +46,32 @@ class Claims:
         for part in (self._unsettled, self._shared):
             part.mkdir(parents=True, exist_ok=True)
 
-    def enter(self, cid: str, claim: Claim | None, *, is_here: bool) -> None:
-        """A file comes for a task, or for none; `is_here` says whether these bytes came before."""
-        own = None if claim is None else self._unsettled / claim.name / cid
-        if own is None or (is_here and not own.exists()):
+    def announce(self, cid: str, claim: Claim | None, *, is_here: bool) -> None:
+        """A file is about to come for a task, or for none; `is_here` says whether these bytes came before."""
+        if claim is None or (is_here and not (self._unsettled / claim.name / cid).exists()):
             (self._shared / cid).touch()
             flush_folder(self._shared)  # a power cut must not make a file one task's again
-        if own is not None:
-            own.parent.mkdir(exist_ok=True)
-            own.touch()
+
+    def enter(self, cid: str, claim: Claim) -> None:
+        """The file has come for this task."""
+        folder = self._unsettled / claim.name
+        folder.mkdir(exist_ok=True)
+        (folder / cid).touch()
 
     def due(self, before: Timestamp, most: int) -> list[Claim]:
         """At most so many claims of tasks whose final deadline lies before that time, the oldest first."""
         names = sorted(name for name in os.listdir(self._unsettled) if name[:DIGITS] < f"{before:0{DIGITS}}")
         return [_parsed(name) for name in names[:most]]
 
-    def removable(self, claim: Claim, kept: Collection[str]) -> list[str]:
-        """The files that came for this task only, but for those that are kept."""
+    def drop(self, claim: Claim, kept: Collection[str]) -> list[str]:
+        """The task's end is known; returns the files that came for it only, but for those that are kept."""
         folder = self._unsettled / claim.name
-        cids = os.listdir(folder) if folder.is_dir() else []
+        cids: list[str] = []
+        if folder.is_dir():
+            cids = os.listdir(folder)
+            shutil.rmtree(folder)
+            flush_folder(self._unsettled)
         return [cid for cid in cids if cid not in kept and not (self._shared / cid).exists()]
-
-    def drop(self, claim: Claim) -> None:
-        """The task's end is known, and what is to be done about its files is done."""
-        shutil.rmtree(self._unsettled / claim.name, ignore_errors=True)
 
 
 def flush_folder(folder: Path) -> None:

@@ -208,10 +208,12 @@ class Storage:
         """Replaces a file of the same name, which holds the same bytes unless the disk spoiled it."""
         path = self.folder / "objects" / cid
         with disk_errors(self.folder):
-            self._claims.enter(cid, claim, is_here=path.exists())
+            self._claims.announce(cid, claim, is_here=path.exists())
             incoming.path.chmod(0o644)
             incoming.path.replace(path)
             flush_folder(path.parent)
+            if claim is not None:
+                self._claims.enter(cid, claim)
 
     def keep_result(
         self, incoming: Incoming, result: StoredResult, final_deadline: Timestamp
@@ -304,12 +306,11 @@ class Storage:
         removed = Removed()
         with disk_errors(self.folder):
             self._forget_early(claim.task_id)
-            for cid in self._claims.removable(claim, kept):
+            for cid in self._claims.drop(claim, kept):
                 path = self.folder / "objects" / cid
                 if path.exists():
                     removed += Removed(files=1, size=path.stat().st_size)
                     path.unlink()
-            self._claims.drop(claim)
         return removed
 
     # --- entries --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ wins. Then its files are looked at once:
     not there            the node knows less than we were told once: it stays, and is looked at again
 
 A file that came for several tasks, or was added by hand, always stays (`claims`). The sweep works beside the
-requests, some tasks at a time, and each step can be repeated: killed at any moment, the next one goes on.
+requests, some tasks at a time: killed at any moment, the next one goes on.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 
 import aiohttp
 import pytest
@@ -212,6 +213,20 @@ async def test_a_running_repository_sweeps_by_itself_also_after_trouble(tmp_path
             assert "poolwright_results_swept_files_total 1.0" in await answer.text()
 
 
+async def test_bytes_that_a_killed_sweep_left_are_safe_for_who_comes_next(storage):
+    """Its claim was gone and its file not yet; or the file was there and its claim not yet."""
+    put(storage, TASK, b"same")
+    [claim] = storage.due(OVER, 1)
+    rmtree(storage.folder / "unsettled" / claim.name)
+    put(storage, task(2), b"same", deadline=Timestamp(DEADLINE + 1))
+    put(storage, TASK, b"same")
+    failed, completed = ended(TaskStatus.FAILED), ended(TaskStatus.COMPLETED, result_link(cid_of(b"same")))
+
+    await sweep(storage, ledger_at(OVER + 1, t1=failed, t2=completed)).once()
+
+    assert storage.find(task(2)).cid == cid_of(b"same")
+
+
 def test_an_upload_of_the_same_bytes_meanwhile_is_never_lost(storage):
     """Whoever comes first: a file that a task was just promised is there."""
     for number in range(1, 200):
@@ -283,7 +298,8 @@ def test_killed_in_the_middle_of_a_sweep_the_next_one_goes_on(tmp_path):
     last.communicate(timeout=60)
     assert last.returncode == 0
     storage = Storage.open(folder)
-    assert objects(storage) == won
+    assert won <= objects(storage)
+    assert len(objects(storage) - won) <= 2 * 8  # those of a task that a kill has cut short
     assert storage.count() == len(won)
     assert list((folder / "unsettled").iterdir()) == list((folder / "early").iterdir()) == []
     storage.close()
