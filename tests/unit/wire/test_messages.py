@@ -62,7 +62,6 @@ SCHEDULER_EVENTS = [
     events.OperatorResumedWorker(at=AT, worker=f.ALICE),
     events.OperatorAllowedWorker(at=AT, worker=f.ALICE, is_allowed=False),
     events.OperatorNamedOwner(at=AT, worker=f.ALICE, owner="a house"),
-    events.OperatorNamedOwner(at=AT, worker=f.ALICE, owner="a house"),
     f.tick(f.START),
 ]
 SCHEDULER_EFFECTS = [
