@@ -38,6 +38,7 @@ from poolwright.devnet.simulation.trade import (
 )
 from poolwright.devnet.simulation.transactions import call_of
 from poolwright.devnet.simulation.worker import WorkerProcess
+from poolwright.market.rows import Commit
 from poolwright.poco.keccak import keccak
 from poolwright.poco.model import Call, ForeignContract, Poco, Registries, workerpool_info
 from poolwright.poco.orders import (
@@ -149,7 +150,7 @@ class World(Observer):
         self.market = MarketProcess(
             contracts=CONTRACTS,
             confirmations=self.chance.of("market").choice((0, 0, 1, 3, CONFIRMATIONS)),
-            observer=lambda commit: self.market_checks.after_commit(commit),
+            observer=self.committed,
             chain=self.chain,
             **self._parts(),
         )
@@ -410,6 +411,12 @@ class World(Observer):
             self.story.note(worker.name, "leaves for good", None)
             worker.is_gone = True
             worker.crash()
+
+    # --- watching the market ------------------------------------------------------------------------------
+
+    def committed(self, commit: Commit | None) -> None:
+        """The market has written something, or with None has started."""
+        self.market_checks.after_commit(commit)
 
     # --- watching the scheduler ---------------------------------------------------------------------------
 
