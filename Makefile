@@ -5,6 +5,7 @@ ARGS ?=
 ONLY ?=
 SEEDS ?= 200
 SEED ?=
+JOBS ?= 2
 
 .PHONY: help setup env check test sim demo up down bench lock clean
 .DEFAULT_GOAL := help
@@ -24,8 +25,8 @@ check: env  ## Format, lint, types, import rules, unit and property tests
 	@.venv/bin/mypy
 	@$(PY) -m pytest -q tests/unit tests/property $(ARGS)
 
-test: setup  ## Every test, with a real chain and real containers
-	@$(PY) -m pytest -q $(ARGS)
+test: setup  ## Every test, with a real chain and real containers (JOBS=0: one after the other)
+	@$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
 
 sim: env  ## Simulate a pool under faults (SEEDS=200, or SEED=17 for one)
 	@$(PY) -m poolwright.devnet.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
