@@ -27,6 +27,7 @@ from poolwright.orderbook.book import (
 from poolwright.orderbook.book import News as BookNews
 from poolwright.orderbook.groups import Pair
 from poolwright.orderbook.invariants import check_book
+from poolwright.orderbook.listing import Kind, Listing
 from poolwright.orderbook.render import render
 from poolwright.poco.types import Address, BlockNumber, BlockStamp, OrderHash
 
@@ -125,6 +126,11 @@ class Replica:
         self._check()
         return changes
 
+    @property
+    def taken(self) -> BlockNumber:
+        """The block up to which the chain is taken."""
+        return NEVER_READ if self.cursor is None else self.cursor.number
+
     def members_due(self, upto: BlockNumber) -> list[Key]:
         """The memberships that are to be read at this block."""
         due = list(islice(self.book.unknown_memberships(), MOST_MEMBERS))
@@ -175,7 +181,7 @@ class Replica:
 
     def _note_ahead(self, step: Step) -> None:
         """Who moves the cursor on has read again what it passes."""
-        taken = NEVER_READ if self.cursor is None else self.cursor.number
+        taken = self.taken
         if step.cursor is not None and self.ahead:
             self.ahead = {key: at for key, at in self.ahead.items() if at > taken}
         read: list[tuple[Key, BlockNumber]] = [
@@ -197,6 +203,23 @@ class Replica:
     def _check(self) -> None:
         if self._checks:
             check_book(self.book)
+
+
+def keys_of(listing: Listing) -> list[Key]:
+    """What must be known of the chain for an order to be in the book."""
+    keys: list[Key] = [("consumed", listing.hash)]
+    if listing.need_per_task:
+        keys.append(("stake", listing.signer))
+    if listing.kind is not Kind.REQUEST:
+        keys.append(("owner", listing.terms.resource))
+    return keys
+
+
+def with_consumed(listing: Listing, consumed: int) -> Listing:
+    """An order out of the tables, with what the chain has left of it now."""
+    listing.remaining = max(listing.volume - consumed, 0)
+    listing.blocks = 0
+    return listing
 
 
 def member_key(pair: Pair) -> Key:

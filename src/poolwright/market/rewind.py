@@ -26,11 +26,10 @@ from poolwright.market.chain_market import ChainMarket
 from poolwright.market.clerk import Decision, Wish
 from poolwright.market.groups import membership_fact, membership_question
 from poolwright.market.reading import NO_ANSWER
-from poolwright.market.replica import Key, member_key, pair_of
+from poolwright.market.replica import Key, keys_of, member_key, pair_of, with_consumed
 from poolwright.market.rows import Stale
 from poolwright.market.steps import Dated, News, Step
 from poolwright.orderbook.book import OrderReread, ResourceOwned, StakeRead
-from poolwright.orderbook.listing import Kind, Listing
 from poolwright.poco import views
 from poolwright.poco.errors import PeerError, Unavailable
 from poolwright.poco.types import Address, BlockNumber, BlockStamp, Hash32, NRlc, OrderHash
@@ -104,18 +103,11 @@ async def _patiently(ask: Callable[..., Awaitable[T]], *what: Any) -> T:
 
 
 def _wanted(stale: Stale) -> list[Key]:
-    wallets, resources = set(stale.wallets), set(stale.resources)
-    for row in stale.orders.values():
-        if row.listing.need_per_task:
-            wallets.add(row.listing.signer)
-        if row.listing.kind is not Kind.REQUEST:
-            resources.add(row.listing.terms.resource)
-    return [
-        *(("consumed", name) for name in stale.orders),
-        *(("stake", wallet) for wallet in sorted(wallets)),
-        *(("owner", resource) for resource in sorted(resources)),
-        *(member_key(pair) for pair in sorted(stale.members)),
-    ]
+    keys = {key: None for row in stale.orders.values() for key in keys_of(row.listing)}
+    keys |= {("stake", wallet): None for wallet in stale.wallets}
+    keys |= {("owner", resource): None for resource in stale.resources}
+    keys |= {member_key(pair): None for pair in stale.members}
+    return sorted(keys)
 
 
 async def _read(market: ChainMarket, keys: list[Key]) -> tuple[BlockNumber, dict[Key, Any]]:
@@ -137,7 +129,7 @@ async def _read(market: ChainMarket, keys: list[Key]) -> tuple[BlockNumber, dict
 
 def _facts(stale: Stale, answers: dict[Key, Any], at: BlockNumber) -> tuple[Dated, ...]:
     facts: list[Dated] = [
-        (OrderReread(listing=_with_remaining(row.listing, answers["consumed", name])), at)
+        (OrderReread(listing=with_consumed(row.listing, answers["consumed", name])), at)
         for name, row in stale.orders.items()
     ]
     for (what, name), answer in answers.items():
@@ -149,12 +141,6 @@ def _facts(stale: Stale, answers: dict[Key, Any], at: BlockNumber) -> tuple[Date
         elif what == "member":
             facts.append((membership_fact(pair_of(name), answer), at))
     return tuple(facts)
-
-
-def _with_remaining(listing: Listing, consumed: int) -> Listing:
-    listing.remaining = max(listing.volume - consumed, 0)
-    listing.blocks = 0
-    return listing
 
 
 def _gone_deals(stale: Stale) -> list[News]:

@@ -285,12 +285,21 @@ class Storage:
             stakes = connection.execute(select(STAKES).where(STAKES.c.chain_id == chain_id)).all()
             owners = connection.execute(select(OWNERS).where(OWNERS.c.chain_id == chain_id)).all()
             members = connection.execute(select(MEMBERS).where(MEMBERS.c.chain_id == chain_id)).all()
-            ahead: dict[OrderHash, BlockNumber] = {}
+            taken = row.block_number or 0
+            left = select(ORDERS.c.order_hash, ORDERS.c.read_at).where(
+                ORDERS.c.chain_id == chain_id,
+                ORDERS.c.status.in_([Status.FILLED.value, Status.CANCELED.value]),
+                ORDERS.c.read_at > taken,
+            )
+            ahead = {
+                OrderHash(Hash32(each.order_hash)): BlockNumber(each.read_at)
+                for each in connection.execute(left)
+            }
             listings: list[Listing] = []
             known: KnownTerms = {}
             for each in connection.execution_options(yield_per=2000).execute(orders):
                 listings.append(listing_of_row(each, known))
-                if each.read_at > (row.block_number or 0):
+                if each.read_at > taken:
                     ahead[listings[-1].hash] = each.read_at
         return Snapshot(
             number=row.number,

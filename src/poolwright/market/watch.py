@@ -25,7 +25,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import structlog
@@ -38,14 +39,14 @@ from poolwright.chain.rpc import Rpc, RpcError, back_off
 from poolwright.market.chain_market import ChainMarket
 from poolwright.market.clerk import Decision, Wish
 from poolwright.market.groups import membership_fact, membership_question
-from poolwright.market.replica import Key, Replica, pair_of
+from poolwright.market.replica import Key, Replica, keys_of, pair_of, with_consumed
 from poolwright.market.rewind import rewind
-from poolwright.market.rows import CategoryRow, DealRow
+from poolwright.market.rows import CategoryRow, DealRow, Stale
 from poolwright.market.steps import Dated, News, Step
 from poolwright.market.storage import StorageFailed
-from poolwright.market.turns import Deposed
+from poolwright.market.turns import Deposed, Turn
 from poolwright.orderbook.book import Book, OrderClosed, OrderConsumed, OrderReread, ResourceOwned, StakeRead
-from poolwright.orderbook.listing import listing_of, order_of
+from poolwright.orderbook.listing import Listing, listing_of, order_of
 from poolwright.orderbook.render import iso_time
 from poolwright.poco import events, views
 from poolwright.poco.errors import PeerError, PoolwrightError, Unavailable
@@ -131,25 +132,35 @@ class Watcher:
         found = _Found(batch, self._market)
         answers: dict[Key, tuple[Any, BlockNumber]] = {}
         deals = await self._patiently(self._read_deals, found, batch.upto)
-        wanted = found.wanted(self._market.clerk.replica)
+        replica = self._market.clerk.replica
+        wanted = found.wanted(replica)
         while True:
             missing = [key for key in wanted if key not in answers]
             if missing:
                 answers |= await self._patiently(self._read, missing, batch.upto)
 
+            def look(turn: Turn) -> Stale | None:
+                return turn.stale(replica.taken) if found.left(replica) else None
+
             def decide(
-                decision: Decision, _: object, answers: dict[Key, tuple[Any, BlockNumber]] = answers
+                decision: Decision,
+                stale: Stale | None,
+                answers: dict[Key, tuple[Any, BlockNumber]] = answers,
             ) -> list[Key] | None:
-                needed = found.wanted(decision.replica)
+                left = found.left(decision.replica)
+                if left and stale is None:
+                    return []  # they left while nobody looked
+                gone = {name: stale.orders[name].listing for name in left if stale and name in stale.orders}
+                needed = found.wanted(decision.replica, gone)
                 if any(key not in answers for key in needed):
                     return needed
                 decision.commit.deals += deals
                 decision.commit.categories += found.categories
-                facts = found.facts(decision.replica, needed, answers)
+                facts = found.facts(decision.replica, needed, answers, gone)
                 decision.make(Step(facts=facts, cursor=batch.upto), news=[_deal_news(deal) for deal in deals])
                 return None
 
-            more = await self._market.clerk.ask(Wish(decide=decide, term=term))
+            more = await self._market.clerk.ask(Wish(decide=decide, look=look, term=term))
             if more is None:
                 return
             wanted = more
@@ -242,19 +253,38 @@ class _Found:
         for entry in batch.logs:
             self._add(entry)
 
-    def wanted(self, replica: Replica) -> list[Key]:
-        """What must be read for the orders, wallets and resources that the book holds."""
+    def left(self, replica: Replica) -> list[OrderHash]:
+        """Orders that left the book by what was read ahead, up to this batch's end: on a branch that may be
+        lost."""
+        names = (
+            OrderHash(Hash32(name))
+            for (what, name), at in replica.ahead.items()
+            if what == "consumed" and at <= self._upto
+        )
+        return [name for name in names if name not in replica.book]
+
+    def wanted(self, replica: Replica, gone: Mapping[OrderHash, Listing] = MappingProxyType({})) -> list[Key]:
+        """What must be read for the orders, wallets and resources that the book holds, and for orders that
+        may come back to it."""
         keys: dict[Key, None] = {("stake", wallet): None for wallet in self._wallets}
         keys |= {("consumed", name): None for name in self._orders}
         keys |= {key: None for key, at in replica.ahead.items() if at <= self._upto}
         keys |= dict.fromkeys(replica.members_due(self._upto))
-        return [key for key in keys if _is_held(replica.book, *key)]
+        returning = {key: None for listing in gone.values() for key in keys_of(listing)}
+        return [*returning, *(key for key in keys if key not in returning and _is_held(replica.book, *key))]
 
     def facts(
-        self, replica: Replica, keys: Iterable[Key], answers: dict[Key, tuple[Any, BlockNumber]]
+        self,
+        replica: Replica,
+        keys: Iterable[Key],
+        answers: dict[Key, tuple[Any, BlockNumber]],
+        gone: Mapping[OrderHash, Listing],
     ) -> tuple[Dated, ...]:
         """What is new for the book; what was read at an older block than what is known is left out."""
         facts: list[Dated] = []
+        for listing in gone.values():
+            answer, at = answers["consumed", listing.hash]
+            facts.append((OrderReread(listing=with_consumed(listing, answer)), at))
         for fact, at in self._direct:
             if isinstance(fact, ResourceOwned):
                 is_old = at < replica.owner_read_at.get(fact.resource, 0)
@@ -266,6 +296,8 @@ class _Found:
         for what, name in keys:
             answer, at = answers[what, name]
             match what:
+                case "consumed" if name in gone:
+                    pass
                 case "consumed":
                     facts.append((_order_fact(replica, OrderHash(Hash32(name)), answer), at))
                 case "owner" if at >= replica.owner_read_at.get(Address(name), 0):

@@ -410,3 +410,26 @@ def test_an_order_that_was_found_unchanged_on_another_branch_is_known_at_its_blo
     found = {at: set(turn.stale(BlockNumber(at)).orders) for at in (50, 55, 60)}
     turn.abandon()
     assert found == {50: {filled.hash, later.hash}, 55: {later.hash}, 60: set()}
+
+
+def test_a_restart_remembers_what_was_read_above_the_cursor_and_left(storage: Storage) -> None:
+    """Until the cursor is there, the block may be one of a branch that loses; then they are read again."""
+    orders = [app(signer=address("owner"), volume=volume) for volume in (1, 2, 3, 4)]
+    for order in orders[:3]:
+        order.remaining = 0
+    filled, cancelled, long_filled, still_open = orders
+    store(
+        storage,
+        orders=[
+            row(filled, Status.FILLED, read_at=47),
+            row(cancelled, Status.CANCELED, read_at=46),
+            row(long_filled, Status.FILLED, read_at=45),
+            row(still_open, read_at=48),
+        ],
+        cursor=stamp(45),
+    )
+
+    snapshot = storage.snapshot(CHAIN)
+
+    assert snapshot.ahead == {filled.hash: 47, cancelled.hash: 46, still_open.hash: 48}
+    assert [listing.hash for listing in snapshot.listings] == [still_open.hash]

@@ -143,7 +143,11 @@ class MarketTables:
             owners=list(self._owners.values()),
             members=list(self._members.values()),
             listings=[_listing(name, row) for name, row in open_orders],
-            ahead={name: row.read_at for name, row in open_orders if row.read_at > taken},
+            ahead={
+                name: row.read_at
+                for name, row in self.orders.items()
+                if row.read_at > taken and (row.status is not Status.DEAD or row.blocks)
+            },
             changes=[],
         )
 
