@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -89,6 +91,32 @@ def said_by(daemon: str, environment: Mapping[str, str], *, code: int = INPUT_ER
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     return done.stderr.removeprefix("error: ").strip()
+
+
+def line_of(daemon: str, environment: Mapping[str, str], awaited: str) -> str:
+    """The line of its log by which a daemon that goes on says this; then it is asked to end, and does."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "poolwright", daemon, "run"],
+        env=inherited_environment({"PATH": "/usr/bin:/bin"}) | dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        timer = threading.Timer(PATIENCE_SECONDS, process.kill)
+        timer.start()
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if awaited in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        said += process.stdout.readlines()
+        timer.cancel()
+        assert process.wait(PATIENCE_SECONDS) == 0, "".join(said)
+    found = [line for line in said if awaited in line]
+    assert len(found) == 1, "".join(said)
+    return found[0]
 
 
 @pytest.mark.parametrize(
@@ -218,8 +246,9 @@ def test_worker_without_gas(ground: Ground) -> None:
     )
 
 
-def test_worker_without_a_container_engine(ground: Ground) -> None:
-    said = said_by("worker", ground.environment("worker"), code=UNAVAILABLE)
+def test_worker_without_a_container_engine_says_so_and_waits_for_it(ground: Ground) -> None:
+    """After a reboot it may be there before its engine is."""
+    said = line_of("worker", ground.environment("worker"), "container engine is away")
 
     assert "start Docker or Podman, or set DOCKER_HOST to where it listens" in said
 
@@ -227,7 +256,7 @@ def test_worker_without_a_container_engine(ground: Ground) -> None:
 def test_folder_of_another_daemon(ground: Ground) -> None:
     scheduler = ground.environment("scheduler")
     worker = ground.environment("worker")
-    said_by("worker", worker, code=UNAVAILABLE)  # its folder is its own from now on
+    line_of("worker", worker, "worker starts")  # its folder is its own from now on
 
     said = said_by("scheduler", scheduler | {"POOLWRIGHT_SCHEDULER_DIR": worker["IEXEC_WORKER_BASE_DIR"]})
 
