@@ -388,9 +388,12 @@ class Runner(Generic[State, Event, Effect]):
 
     async def _keep_snapshot(self, parts: Iterable[bytes], upto: EventId) -> None:
         written: list[bytes] = []
+        started = time.monotonic()
         for part in parts:
             written.append(part)
-            await asyncio.sleep(0)  # others may work
+            if not self._is_stopping:  # as long as a part has taken, others may work
+                await asyncio.sleep(time.monotonic() - started)
+                started = time.monotonic()
         body = b"".join(written)
         self._snapshot_bytes = len(body)
         try:

@@ -26,6 +26,7 @@ from poolwright.poco.errors import InvariantBroken
 from poolwright.store.group import Change, GroupWriter
 from poolwright.store.lease import LEASE_SECONDS, RENEW_SECONDS, LeadershipLost, Term
 from poolwright.store.outbox import Outbox
+from poolwright.store.packing import packed
 from poolwright.store.port import Commit, Committed, EffectId, EventId, Snapshot
 from poolwright.store.postgresql_reads import PostgresReads
 from poolwright.store.postgresql_rows import Plan
@@ -78,7 +79,7 @@ class PostgresStore(PostgresReads):
         return committed
 
     async def snapshot(self, body: bytes, upto: EventId) -> None:
-        await self._writer.write(Snapshot(upto=upto, body=body))
+        await self._writer.write(Snapshot(upto=upto, body=await asyncio.to_thread(packed, body)))
 
     async def watch(self) -> None:
         """Run until the lease is lost, and raise LeadershipLost then; else for ever."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from importlib import resources
 from typing import Any, Final, Literal
 
 from poolwright.poco.types import Hash32, TaskId, Timestamp
+from poolwright.store.packing import unpacked
 from poolwright.store.port import (
     FIRST_EVENT,
     EffectId,
@@ -72,7 +74,10 @@ class SqlReads(ABC):
 
     async def latest_snapshot(self, before: EventId | None = None) -> Snapshot | None:
         rows = await self._ask("latest_snapshot", before)
-        return Snapshot(upto=EventId(rows[0][0]), body=rows[0][1]) if rows else None
+        if not rows:
+            return None
+        [(upto, stored)] = rows
+        return Snapshot(upto=EventId(upto), body=await asyncio.to_thread(unpacked, bytes(stored)))
 
     async def story(self, task_id: TaskId) -> Story:
         events = await self._ask("story_events", bytes(task_id))

@@ -17,6 +17,7 @@ from typing import Final, Self
 from poolwright.poco.errors import InvariantBroken, PoolwrightError
 from poolwright.store.group import Change, GroupWriter
 from poolwright.store.outbox import already_done
+from poolwright.store.packing import packed
 from poolwright.store.port import Commit, Committed, EffectId, EffectRow, EventId, Snapshot
 from poolwright.store.sqlite_file import (
     BUSY_MILLISECONDS,
@@ -78,7 +79,7 @@ class SqliteStore(SqliteReads):
         return committed
 
     async def snapshot(self, body: bytes, upto: EventId) -> None:
-        await self._writer.write(Snapshot(upto=upto, body=body))
+        await self._writer.write(Snapshot(upto=upto, body=await asyncio.to_thread(packed, body)))
 
     async def close(self) -> None:
         if self._is_closed:

@@ -115,7 +115,7 @@ def encode(value: object, type_: object = None) -> bytes:
     return _dump(to_json(value, type_)).encode()
 
 
-def encode_in_parts(value: object, items: int = 50) -> Iterator[bytes]:
+def encode_in_parts(value: object, items: int = 20) -> Iterator[bytes]:
     """The text of `encode(value)` bit by bit: of a field that is an array, so many items at a time.
 
     For one that is too large to be written in one go; it must not change meanwhile. Raises InvariantBroken.
