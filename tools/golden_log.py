@@ -58,8 +58,8 @@ def recorded(mind: Mind[Any, Any, Any], events: list[Any]) -> Iterator[dict[str,
         for effect in step.effects:
             yield {"effect": json.loads(codec.encode(effect))}
         if number == len(events) // 2:
-            yield {"snapshot": json.loads(mind.save(state)), "upto": number}
-    yield {"state": json.loads(mind.save(state))}
+            yield {"snapshot": json.loads(b"".join(mind.save(state))), "upto": number}
+    yield {"state": json.loads(b"".join(mind.save(state)))}
 
 
 def richest() -> tuple[list[Any], list[Any]]:
